@@ -1,0 +1,93 @@
+"""Convolutional networks (and LeNet-300-100) for images, by name."""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import TYPE_CHECKING, ClassVar
+
+from lth_zoo.errors import BadInput, unknown
+from lth_zoo.protocols import Adapter, Signature
+
+if TYPE_CHECKING:
+    from torch import nn
+
+_MODELS = (
+    *("lenet-300-100", "lenet-5"),
+    *(f"conv-{depth}" for depth in (2, 4, 6, 8)),
+    *(f"vgg-{depth}" for depth in (11, 13, 16, 19)),
+    *(f"resnet-{depth}" for depth in (20, 32, 44, 56, 110)),
+)
+#: One spelling a width: no leading or trailing zero, so that one model has one name.
+_NAME = re.compile(rf"({'|'.join(_MODELS)})(?:x([1-9]\d*|(?:0|[1-9]\d*)\.\d*[1-9]))?")
+
+
+class CNN(Adapter):
+    """LeNet, Conv-N, VGG and ResNet for small images, as in the lottery-ticket papers.
+
+    A suffix multiplies every hidden width: ``resnet-20x4``, ``conv-4x0.5``. The input is
+    (channels, height, width); LeNet-300-100 flattens any shape.
+    """
+
+    models: ClassVar = _MODELS
+
+    def owns(self, name: str) -> bool:
+        """Say whether the name is one of ``models``, with or without a width."""
+        return _NAME.fullmatch(name) is not None
+
+    def build(self, name: str, signature: Signature) -> nn.Module:
+        """Return the network with its published initialisation.
+
+        Raises:
+            BadInput: no such network, or the input is too small for it.
+        """
+        from lth_zoo.adapters import networks
+
+        base, width = parse(name)
+        shape, classes = signature.input, signature.output
+        family, _, depth = base.partition("-")
+        if base == "lenet-300-100":
+            return networks.LeNet300(math.prod(shape), classes, width)
+        check_image(name, shape, smallest(base))
+        if base == "lenet-5":
+            return networks.LeNet5(shape, classes, width)
+        kinds = {"conv": networks.ConvNet, "vgg": networks.VGG, "resnet": networks.ResNet}
+        return kinds[family](int(depth), shape, classes, width)
+
+
+def parse(name: str) -> tuple[str, float]:
+    """Split a model name into its base and its width multiplier.
+
+    >>> parse("resnet-20x4")
+    ('resnet-20', 4.0)
+
+    Raises:
+        BadInput: no such network.
+    """
+    match = _NAME.fullmatch(name)
+    if match is None:
+        raise unknown("model", name, _MODELS)
+    return match[1], float(match[2] or 1)
+
+
+def smallest(base: str) -> int:
+    """Return the least height and width that survives a network's pooling.
+
+    >>> smallest("conv-4"), smallest("vgg-16"), smallest("lenet-5")
+    (4, 16, 16)
+    """
+    family, _, depth = base.partition("-")
+    return {"conv": lambda: 2 ** (int(depth) // 2), "resnet": lambda: 4}.get(family, lambda: 16)()
+
+
+def check_image(name: str, shape: tuple[int, ...], least: int) -> None:
+    """Refuse an input that is no image, or too small a one, for the network.
+
+    Raises:
+        BadInput: naming the shape and the smallest that works.
+    """
+    if len(shape) != 3:
+        raise BadInput(f"{name} takes images (channels, height, width), not inputs of {shape}")
+    if min(shape[1:]) < least:
+        size = "x".join(map(str, shape[1:]))
+        raise BadInput(f"{name} needs images of at least {least}x{least}, the task's are {size}")

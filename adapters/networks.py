@@ -1,0 +1,198 @@
+"""The networks of the lottery-ticket papers, as plain modules.
+
+Sizes follow Frankle & Carbin (2019, figure 2) and, for VGG and ResNet, their code base
+OpenLTH. Every draw comes from torch's global generator.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+#: Width of every 3x3 convolution, "M" is 2x2 max pooling (Simonyan & Zisserman 2015, table 1).
+#: The fifth pooling is left out, as in OpenLTH: a 32x32 image has shrunk to 2x2 by then.
+VGG_PLANS: dict[int, str] = {
+    11: "64 M 128 M 256 256 M 512 512 M 512 512",
+    13: "64 64 M 128 128 M 256 256 M 512 512 M 512 512",
+    16: "64 64 M 128 128 M 256 256 256 M 512 512 512 M 512 512 512",
+    19: "64 64 M 128 128 M 256 256 256 256 M 512 512 512 512 M 512 512 512 512",
+}
+
+
+def scaled(channels: int, width: float) -> int:
+    """Return a layer's width times the multiplier, rounded, at least 1."""
+    return max(1, math.floor(channels * width + 0.5))
+
+
+class LeNet300(nn.Module):
+    """LeNet-300-100 (LeCun et al. 1998): three linear layers over the flattened input.
+
+    266,610 parameters for 28x28 and 10 classes. Glorot normal, biases 0 (Frankle & Carbin).
+    """
+
+    def __init__(self, inputs: int, classes: int, width: float = 1) -> None:
+        super().__init__()
+        wide, narrow = scaled(300, width), scaled(100, width)
+        self.fc1 = nn.Linear(inputs, wide)
+        self.fc2 = nn.Linear(wide, narrow)
+        self.fc3 = nn.Linear(narrow, classes)
+        glorot(self)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (batch, ...) to (batch, classes)."""
+        x = F.relu(self.fc1(x.flatten(1)))
+        return self.fc3(F.relu(self.fc2(x)))
+
+
+class LeNet5(nn.Module):
+    """LeNet-5 as the pruning literature has it (Caffe's 20-50-500, Han et al. 2015).
+
+    431,080 parameters for 1x28x28 and 10 classes. Glorot normal, biases 0.
+    """
+
+    def __init__(self, shape: Sequence[int], classes: int, width: float = 1) -> None:
+        super().__init__()
+        channels, *sides = shape
+        first, second, hidden = (scaled(c, width) for c in (20, 50, 500))
+        self.conv1 = nn.Conv2d(channels, first, 5)
+        self.conv2 = nn.Conv2d(first, second, 5)
+        left = [((side - 4) // 2 - 4) // 2 for side in sides]
+        self.fc1 = nn.Linear(second * math.prod(left), hidden)
+        self.fc2 = nn.Linear(hidden, classes)
+        glorot(self)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (batch, channels, height, width) to (batch, classes)."""
+        x = F.max_pool2d(F.relu(self.conv1(x)), 2)
+        x = F.max_pool2d(F.relu(self.conv2(x)), 2)
+        return self.fc2(F.relu(self.fc1(x.flatten(1))))
+
+
+class ConvNet(nn.Module):
+    """Conv-2, -4, -6 (Frankle & Carbin 2019) and -8 (Ramanujan et al. 2020).
+
+    Pairs of 3x3 convolutions of 64, 128, 256, 512 channels, each pair pooled, then
+    linear layers of 256, 256 and the classes. Glorot normal, biases 0.
+    """
+
+    def __init__(self, depth: int, shape: Sequence[int], classes: int, width: float = 1) -> None:
+        super().__init__()
+        channels, *sides = shape
+        convs = []
+        for i in range(depth):
+            wide = scaled(64 * 2 ** (i // 2), width)
+            convs.append(nn.Conv2d(channels, wide, 3, padding=1))
+            channels = wide
+        self.convs = nn.ModuleList(convs)
+        hidden = scaled(256, width)
+        self.fc1 = nn.Linear(channels * math.prod(s // 2 ** (depth // 2) for s in sides), hidden)
+        self.fc2 = nn.Linear(hidden, hidden)
+        self.fc3 = nn.Linear(hidden, classes)
+        glorot(self)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (batch, channels, height, width) to (batch, classes)."""
+        for i, conv in enumerate(self.convs):
+            x = F.relu(conv(x))
+            x = F.max_pool2d(x, 2) if i % 2 else x
+        x = F.relu(self.fc1(x.flatten(1)))
+        return self.fc3(F.relu(self.fc2(x)))
+
+
+class VGG(nn.Module):
+    """VGG for small images: batch norm, average pooling, one linear layer (OpenLTH).
+
+    The convolutions have no bias, which batch norm would cancel. He normal, batch norm
+    weights uniform in [0, 1), as OpenLTH.
+    """
+
+    def __init__(self, depth: int, shape: Sequence[int], classes: int, width: float = 1) -> None:
+        super().__init__()
+        channels = shape[0]
+        layers: list[nn.Module] = []
+        for step in VGG_PLANS[depth].split():
+            if step == "M":
+                layers.append(nn.MaxPool2d(2))
+                continue
+            wide = scaled(int(step), width)
+            layers += [nn.Conv2d(channels, wide, 3, padding=1, bias=False)]
+            layers += [nn.BatchNorm2d(wide), nn.ReLU(inplace=True)]
+            channels = wide
+        self.features = nn.Sequential(*layers)
+        self.fc = nn.Linear(channels, classes)
+        he(self)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (batch, channels, height, width) to (batch, classes)."""
+        return self.fc(self.features(x).mean((2, 3)))
+
+
+class Block(nn.Module):
+    """Two 3x3 convolutions with a shortcut, projected by a 1x1 where the shape changes."""
+
+    def __init__(self, channels: int, wide: int, stride: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(channels, wide, 3, stride, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(wide)
+        self.conv2 = nn.Conv2d(wide, wide, 3, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(wide)
+        self.shortcut: nn.Module = nn.Identity()
+        if stride != 1 or channels != wide:
+            conv = nn.Conv2d(channels, wide, 1, stride, bias=False)
+            self.shortcut = nn.Sequential(conv, nn.BatchNorm2d(wide))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (batch, channels, height, width) to (batch, wide, height/stride, width/stride)."""
+        out = self.bn2(self.conv2(F.relu(self.bn1(self.conv1(x)))))
+        return F.relu(out + self.shortcut(x))
+
+
+class ResNet(nn.Module):
+    """ResNet for small images (He et al. 2016, 4.2): three stages of 16, 32, 64 channels.
+
+    Shortcuts are 1x1 projections, as in OpenLTH and as the 270 K convolution weights that
+    Frankle & Carbin print for ResNet-20 (their "Resnet-18") need; He's parameter-free
+    shortcuts have 2,752 parameters fewer. He normal, batch norm weights uniform in [0, 1),
+    as OpenLTH.
+    """
+
+    def __init__(self, depth: int, shape: Sequence[int], classes: int, width: float = 1) -> None:
+        super().__init__()
+        channels = scaled(16, width)
+        self.conv = nn.Conv2d(shape[0], channels, 3, padding=1, bias=False)
+        self.bn = nn.BatchNorm2d(channels)
+        blocks = []
+        for stage in range(3):
+            wide = scaled(16 * 2**stage, width)
+            for i in range((depth - 2) // 6):
+                blocks.append(Block(channels, wide, stride=2 if stage and not i else 1))
+                channels = wide
+        self.blocks = nn.Sequential(*blocks)
+        self.fc = nn.Linear(channels, classes)
+        he(self)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (batch, channels, height, width) to (batch, classes)."""
+        x = self.blocks(F.relu(self.bn(self.conv(x))))
+        return self.fc(x.mean((2, 3)))
+
+
+def glorot(model: nn.Module) -> None:
+    """Draw every weight by Glorot & Bengio's (2010) normal rule; biases become 0."""
+    for module in model.modules():
+        if isinstance(module, nn.Linear | nn.Conv2d):
+            nn.init.xavier_normal_(module.weight)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+
+
+def he(model: nn.Module) -> None:
+    """Draw every weight by He et al.'s (2015) normal rule, batch norm weights in [0, 1)."""
+    for module in model.modules():
+        if isinstance(module, nn.Linear | nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight)
+        elif isinstance(module, nn.BatchNorm2d):
+            nn.init.uniform_(module.weight)

@@ -1,0 +1,118 @@
+"""Where the arithmetic of a training runs.
+
+Plain CPU float32 costs nothing; a device or mixed precision goes through Accelerate, which is
+loaded only then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .errors import BadInput
+from .recipe import Training
+
+
+def optimizer_for(training: Training, parameters: list[torch.nn.Parameter]) -> torch.optim.Optimizer:
+    """Return the optimiser of a training, fused where torch has a fused kernel."""
+    common: dict[str, Any] = {
+        "lr": training.learning_rate,
+        "weight_decay": training.weight_decay,
+    }
+    if training.optimizer == "sgd":
+        momentum = {"momentum": training.momentum, "nesterov": training.nesterov}
+        return torch.optim.SGD(parameters, **common, **momentum, fused=True)
+    if training.optimizer == "adam":
+        return torch.optim.Adam(parameters, **common, fused=True)
+    if training.optimizer == "adamw":
+        return torch.optim.AdamW(parameters, **common, fused=True)
+    if training.optimizer == "rmsprop":
+        return torch.optim.RMSprop(parameters, **common, momentum=training.momentum)
+    if training.optimizer == "nadam":
+        return torch.optim.NAdam(parameters, **common)
+    return torch.optim.Adafactor(parameters, **common)
+
+
+class Plain:
+    """Float32 on the CPU."""
+
+    device = torch.device("cpu")
+
+    @contextmanager
+    def settings(self, training: Training) -> Iterator[None]:
+        """Set torch's threads and determinism inside, put them back after."""
+        threads, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+        torch.set_num_threads(training.threads)
+        torch.use_deterministic_algorithms(training.deterministic)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(threads)
+            torch.use_deterministic_algorithms(deterministic)
+
+    def autocast(self) -> AbstractContextManager[Any]:
+        """Return a context in which the forward pass runs."""
+        return nullcontext()
+
+    def wrap(self, optimizer: torch.optim.Optimizer) -> Any:
+        """Return the optimiser to step."""
+        return optimizer
+
+    def backward(self, loss: Tensor) -> None:
+        """Accumulate gradients."""
+        loss.backward()  # type: ignore[no-untyped-call]
+
+    def unscale(self, optimizer: Any) -> None:
+        """Bring the gradients to their true scale."""
+
+
+class Accelerated(Plain):
+    """A device or mixed precision, through Accelerate."""
+
+    def __init__(self, device: str, precision: str) -> None:
+        from accelerate import Accelerator
+        from accelerate.state import AcceleratorState
+
+        # The state is a singleton of the process; workers run jobs of several precisions.
+        AcceleratorState._reset_state(reset_partial_state=True)
+        self._accelerator = Accelerator(
+            cpu=device == "cpu",
+            mixed_precision={"fp32": "no"}.get(precision, precision),
+        )
+        self.device = torch.device(device)
+
+    def autocast(self) -> AbstractContextManager[Any]:
+        """Return the mixed-precision context."""
+        context: AbstractContextManager[Any] = self._accelerator.autocast()
+        return context
+
+    def wrap(self, optimizer: torch.optim.Optimizer) -> Any:
+        """Return Accelerate's optimiser, which knows of skipped steps."""
+        return self._accelerator.prepare_optimizer(optimizer)
+
+    def backward(self, loss: Tensor) -> None:
+        """Scale the loss if need be, and accumulate gradients."""
+        self._accelerator.backward(loss)
+
+    def unscale(self, optimizer: Any) -> None:
+        """Undo the scale of the loss in the gradients."""
+        self._accelerator.unscale_gradients(optimizer)
+
+
+def backend_for(device: str, precision: str) -> Plain:
+    """Return where a training runs.
+
+    Raises:
+        BadInput: the device is not there, or cannot do that precision.
+    """
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise BadInput(f"device {device!r} is not available; this machine has: cpu")
+    if device == "cpu" and precision == "fp16":
+        raise BadInput("precision fp16 needs a GPU; the CPU has fp32 and bf16")
+    if device == "cpu" and precision == "fp32":
+        return Plain()
+    return Accelerated(device, precision)

@@ -1,0 +1,124 @@
+"""Controls: a ticket with one ingredient destroyed.
+
+A *ticket control* is a function ``(draft, seed) -> draft`` that changes the masks or the
+start. A *search control* changes how the mask is searched: ``chain -> chain``; its ticket is
+then trained as usual. Dense, ticket and controls of one seed share the data order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any
+
+from .jobs import Chain
+from .seeds import generator
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from .masks import Masks
+
+
+@dataclass(frozen=True)
+class Draft:
+    """A ticket in memory as a control sees it.
+
+    ``state`` is the full state the ticket starts from, pruned positions included; ``shapes``
+    lists the prunable tensors from the input to the output; ``fresh(draw)`` returns a newly
+    initialised state.
+    """
+
+    masks: Masks
+    state: Mapping[str, Tensor]
+    fresh: Callable[[], Mapping[str, Tensor]]
+
+    @property
+    def density(self) -> Fraction:
+        """Kept share, exact."""
+        return Fraction(self.masks.kept, self.masks.size)
+
+
+def searches(control: Any) -> bool:
+    """Say whether a control corrupts the search instead of the ticket."""
+    return getattr(control, "stage", "ticket") == "search"
+
+
+def search_control(control: Callable[[Chain], Chain]) -> Callable[[Chain], Chain]:
+    """Mark a function ``chain -> chain`` as a control of the search."""
+    control.stage = "search"  # type: ignore[attr-defined]
+    return control
+
+
+def reinit(draft: Draft, seed: int) -> Draft:  # noqa: ARG001 - the draft's own draw is seeded
+    """Same mask, a fresh initialisation (Frankle & Carbin 2019, section 2)."""
+    return replace(draft, state=draft.fresh())
+
+
+def shuffle(draft: Draft, seed: int) -> Draft:
+    """Permute the mask inside each layer: layer densities stay (Frankle et al. 2021)."""
+    rng = generator(seed, "prune", "shuffle")
+    return replace(draft, masks=_shuffled(draft.masks, rng))
+
+
+def shuffle_weights(draft: Draft, seed: int) -> Draft:
+    """Same mask; permute the surviving weights inside each layer (Su et al. 2020)."""
+    import torch
+
+    rng = generator(seed, "prune", "shuffle-weights")
+    state = dict(draft.state)
+    for name, mask in draft.masks.items():
+        kept = state[name][mask]
+        state[name] = state[name].clone()
+        state[name][mask] = kept[torch.randperm(len(kept), generator=rng)]
+    return replace(draft, state=state)
+
+
+def random_global(draft: Draft, seed: int) -> Draft:
+    """Keep a random set of the same size over all layers."""
+    return _random(draft, seed, "global")
+
+
+def random_erk(draft: Draft, seed: int) -> Draft:
+    """Keep a random set of the same size, layer densities by the Erdos-Renyi kernel."""
+    return _random(draft, seed, "erk")
+
+
+def random_layer(draft: Draft, seed: int) -> Draft:
+    """Keep a random set with the ticket's layer counts: the same law as ``shuffle``, another draw."""
+    return replace(draft, masks=_shuffled(draft.masks, generator(seed, "prune", "random-layer")))
+
+
+@search_control
+def inverted(chain: Chain) -> Chain:
+    """Search with the scores negated: keep the lowest (Frankle et al. 2021)."""
+    return chain.corrupted(invert=True)
+
+
+@search_control
+def random_labels(chain: Chain) -> Chain:
+    """Search on permuted training labels, then train on the true ones (Su et al. 2020)."""
+    return chain.corrupted(labels="random")
+
+
+def _shuffled(masks: Masks, rng: Any) -> Masks:
+    import torch
+
+    return type(masks)(
+        {
+            n: m.reshape(-1)[torch.randperm(m.numel(), generator=rng)].reshape(m.shape)
+            for n, m in masks.items()
+        }
+    )
+
+
+def _random(draft: Draft, seed: int, scope: str) -> Draft:
+    import torch
+
+    from .select import allocate, select
+
+    rng = generator(seed, "prune", "random", scope)
+    shapes = {n: tuple(m.shape) for n, m in draft.masks.items()}
+    scores = {n: torch.rand(shape, generator=rng) for n, shape in shapes.items()}
+    return replace(draft, masks=select(scores, allocate(shapes, draft.density, scope)))

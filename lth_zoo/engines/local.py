@@ -1,0 +1,243 @@
+"""The local engine: a job graph over this process or persistent worker processes.
+
+Workers are spawned, never forked after torch ran, with one thread each. A failed job fails
+only what rests on it. Whatever stops the engine, running it again resumes.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection, wait
+from typing import Any
+
+from ..errors import LthZooError
+from ..jobs import Job
+from ..session import MASKS, RESULT, STATE, Execution
+from ..store import Store
+from .worker import attempt, serve
+
+#: What an input's reader needs of it, by role.
+READS = {"start": STATE, "trained": STATE, "init": STATE, "masks": MASKS, "within": MASKS}
+
+
+@dataclass
+class Outcome:
+    """How a graph ended: counts, and why each failed job failed."""
+
+    cached: int = 0
+    done: int = 0
+    seconds: float = 0.0
+    failed: dict[str, str] = field(default_factory=dict)
+    blocked: list[Job] = field(default_factory=list)
+
+
+class Watcher:
+    """What may look at a running graph; the command line draws a progress bar."""
+
+    def start(self, jobs: list[Job], cached: int) -> None:
+        """Before the first job; ``jobs`` are those to run."""
+
+    def began(self, job: Job) -> None:
+        """A job is being worked on."""
+
+    def progress(self, job: Job, done: int, total: int) -> None:
+        """A job says how far it is."""
+
+    def ended(self, job: Job, error: str = "") -> None:
+        """A job is done, or failed."""
+
+    def stop(self) -> None:
+        """After the last job, or on the way out of an error."""
+
+
+def needed(goals: Iterable[Job], store: Store) -> tuple[list[Job], int]:
+    """Return the jobs that must run, inputs first, and the number found done.
+
+    A finished job does not need its inputs to be there any more.
+    """
+    wanted: dict[str, set[str]] = {}
+    run: dict[str, Job] = {}
+    found: set[str] = set()
+
+    def visit(job: Job, files: set[str]) -> None:
+        known = wanted.setdefault(job.key, set())
+        if (job.key in run or job.key in found) and files <= known:
+            return
+        known |= files
+        if store.entry(job, known) is not None:
+            found.add(job.key)
+            return
+        found.discard(job.key)
+        for role, other in job.inputs.items():
+            visit(other, {READS.get(role, RESULT)})
+        run.setdefault(job.key, job)
+
+    for goal in goals:
+        visit(goal, {RESULT} if goal.kind in ("train", "prune") else {STATE})
+    return list(run.values()), len(found)
+
+
+def weight(job: Job) -> int:
+    """Return the iterations a job trains: its share of the work."""
+    return max(1, job.config["end"] - job.config["begin"]) if job.kind == "train" else 1
+
+
+def priorities(jobs: list[Job]) -> dict[str, int]:
+    """Return the longest chain of work that waits for each job; long chains go first."""
+    rank = {job.key: weight(job) for job in jobs}
+    for job in reversed(jobs):
+        for other in job.inputs.values():
+            if other.key in rank:
+                rank[other.key] = max(rank[other.key], weight(other) + rank[job.key])
+    return rank
+
+
+def run(
+    goals: Iterable[Job],
+    store: Store,
+    execution: Execution,
+    workers: int = 0,
+    watcher: Watcher | None = None,
+) -> Outcome:
+    """Run what is missing of a graph; 0 workers means this process.
+
+    Returns:
+        What was found, done, failed, and could not be run because of a failure.
+
+    Raises:
+        StoreError: the store cannot be written.
+    """
+    store.prepare()
+    watcher = watcher or Watcher()
+    jobs, cached = needed(goals, store)
+    outcome = Outcome(cached=cached)
+    began = time.perf_counter()
+    watcher.start(jobs, cached)
+    try:
+        graph = _Graph(jobs, outcome, watcher)
+        if workers and len(jobs) > 1:
+            _parallel(graph, store, execution, min(workers, len(jobs)))
+        else:
+            _here(graph, store, execution)
+    finally:
+        watcher.stop()
+        outcome.seconds = time.perf_counter() - began
+    return outcome
+
+
+class _Graph:
+    """What is left to do, and what may be done now."""
+
+    def __init__(self, jobs: list[Job], outcome: Outcome, watcher: Watcher) -> None:
+        self.left = {job.key: job for job in jobs}
+        self.outcome, self.watcher = outcome, watcher
+        self.busy: dict[str, float] = {}
+        self.running: set[str] = set()
+        self._rank = priorities(jobs)
+
+    def next(self) -> Job | None:
+        """Return the ready job that most work waits for."""
+        now = time.monotonic()
+        ready = [
+            job
+            for key, job in self.left.items()
+            if key not in self.running
+            and self.busy.get(key, 0) <= now
+            and not any(i.key in self.left for i in job.inputs.values())
+        ]
+        return max(ready, key=lambda j: self._rank[j.key], default=None)
+
+    def began(self, job: Job) -> None:
+        self.running.add(job.key)
+        self.watcher.began(job)
+
+    def ended(self, job: Job, error: str | None) -> None:
+        """Note a result; an error takes everything that rests on the job with it."""
+        self.running.discard(job.key)
+        if error == "busy":  # another live process works on it: look again in a moment
+            self.busy[job.key] = time.monotonic() + 0.5
+            return
+        self.left.pop(job.key, None)
+        self.watcher.ended(job, error or "")
+        if error is None:
+            self.outcome.done += 1
+            return
+        self.outcome.failed[job.key] = error
+        lost = {job.key}
+        for other in list(self.left.values()):
+            if any(i.key in lost for i in other.inputs.values()):
+                lost.add(other.key)
+                self.outcome.blocked.append(self.left.pop(other.key))
+
+
+def _here(graph: _Graph, store: Store, execution: Execution) -> None:
+    while graph.left:
+        job = graph.next()
+        if job is None:
+            time.sleep(0.2)
+            continue
+        graph.began(job)
+        progress: Callable[[int, int], None] = lambda d, t, job=job: graph.watcher.progress(job, d, t)  # noqa: E731
+        graph.ended(job, attempt(job, store, execution, progress))
+
+
+@dataclass
+class _Worker:
+    process: Any
+    pipe: Connection
+    job: Job | None = None
+
+
+def _parallel(graph: _Graph, store: Store, execution: Execution, count: int) -> None:
+    context = multiprocessing.get_context("spawn")
+
+    def hire() -> _Worker:
+        ours, theirs = context.Pipe()
+        process = context.Process(target=serve, args=(theirs, store, execution), daemon=True)
+        process.start()
+        theirs.close()
+        return _Worker(process, ours)
+
+    workers = [hire() for _ in range(count)]
+    try:
+        while graph.left:
+            for worker in workers:
+                if worker.job is None and (job := graph.next()) is not None:
+                    worker.job = job
+                    graph.began(job)
+                    worker.pipe.send(job.shallow())
+            for pipe in wait([w.pipe for w in workers], timeout=0.5):
+                index = next(i for i, w in enumerate(workers) if w.pipe is pipe)
+                if not _listen(workers[index], graph):
+                    workers[index] = hire()
+    finally:
+        for worker in workers:
+            worker.process.terminate()
+        for worker in workers:
+            worker.process.join(timeout=1)
+            if worker.process.is_alive():
+                worker.process.kill()
+
+
+def _listen(worker: _Worker, graph: _Graph) -> bool:
+    """Take one message of a worker; False if it died."""
+    try:
+        kind, *values = worker.pipe.recv()
+    except (EOFError, OSError):
+        worker.process.join(timeout=1)
+        if worker.job is not None:
+            code = worker.process.exitcode
+            graph.ended(worker.job, f"its worker process died (exit code {code})")
+        return False
+    if kind == "fatal":
+        raise LthZooError(values[0])
+    assert worker.job is not None
+    if kind == "progress":
+        graph.watcher.progress(worker.job, *values)
+    else:
+        job, worker.job = worker.job, None
+        graph.ended(job, values[0])
+    return True

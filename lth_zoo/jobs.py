@@ -1,0 +1,240 @@
+"""Jobs as data: the graph of pure steps that a recipe asks for.
+
+A job is a kind, the fields it reads, and the jobs whose results it takes in. Its key is a
+hash of all that, so whoever asks for the same work finds it done. Nothing here runs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from fractions import Fraction
+from functools import cached_property
+from typing import Any
+
+from .recipe import Recipe
+from .rewind import Rewind
+
+#: Raise a kind's number when its result for the same config changes.
+VERSIONS = {"init": 1, "train": 1, "prune": 1, "control": 1}
+
+
+def canonical(value: Any) -> str:
+    """Return the one JSON text of plain data: sorted keys, no spaces, fractions as text."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), default=str)
+
+
+@dataclass(frozen=True)
+class Ref:
+    """A job by name only: what a worker process is told of inputs."""
+
+    kind: str
+    key: str
+
+
+@dataclass(frozen=True, repr=False)
+class Job:
+    """One pure step. ``config`` is plain data; ``inputs`` maps a role to another job."""
+
+    kind: str
+    config: Mapping[str, Any]
+    inputs: Mapping[str, Job] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        return f"Job({self.label})"
+
+    def shallow(self) -> Job:
+        """Return the same job with its inputs by name only: small to send to a worker."""
+        refs = {role: Ref(job.kind, job.key) for role, job in self.inputs.items()}
+        return Job(self.kind, self.config, refs)  # type: ignore[arg-type]
+
+    @cached_property
+    def key(self) -> str:
+        """sha256 over the kind, its version, the config and the keys of the inputs."""
+        inputs = {role: job.key for role, job in self.inputs.items()}
+        parts = [self.kind, VERSIONS.get(self.kind, 1), self.config, inputs]
+        return hashlib.sha256(canonical(parts).encode()).hexdigest()
+
+    def __hash__(self) -> int:
+        return hash(self.key)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Job) and self.key == other.key
+
+    @property
+    def label(self) -> str:
+        """What a person calls it."""
+        return f"{self.kind} {self.key[:8]}"
+
+
+@dataclass(frozen=True)
+class Level:
+    """One round of a finder: the masks, the state they start from, and the retraining.
+
+    At level 0 there are no masks and ``train`` is the dense run. ``train`` is None where a
+    finder's level is only a mask.
+    """
+
+    index: int
+    start: Job
+    masks: Job | None = None
+    train: Job | None = None
+
+
+@dataclass(frozen=True)
+class Chain:
+    """The primitives a finder builds its levels with, for one recipe and seed.
+
+    ``labels`` and ``invert`` are switches of the controls that corrupt the search.
+    """
+
+    recipe: Recipe
+    seed: int
+    fingerprint: str
+    labels: str = "true"
+    invert: bool = False
+
+    @property
+    def density(self) -> Fraction:
+        """Kept share at the last level."""
+        return self.recipe.density
+
+    @property
+    def _base(self) -> dict[str, Any]:
+        return {"model": self.recipe.model, "task": self.recipe.task, "data": self.fingerprint}
+
+    def initial(self, draw: int = 0) -> Job:
+        """Return the job that initialises the model; ``draw`` other than 0 is a fresh one."""
+        return Job("init", {**self._base, "seed": self.seed, "draw": draw})
+
+    def train(
+        self,
+        start: Job,
+        masks: Job | None = None,
+        *,
+        begin: int = 0,
+        end: int | None = None,
+        keep: str = "weights",
+        fresh_optimizer: bool = True,
+        **options: Any,
+    ) -> Job:
+        """Return a training from iteration ``begin`` to ``end`` (default: the whole).
+
+        ``keep`` is what its result holds besides metrics: ``weights``, ``snapshot`` (with
+        the optimiser), or ``metrics`` alone.
+        """
+        from dataclasses import asdict
+
+        settings = asdict(self.recipe.training)
+        config = {
+            **self._base,
+            "seed": self.seed,
+            "training": settings,
+            "begin": begin,
+            "end": settings["iterations"] if end is None else end,
+            "keep": keep,
+            "fresh_optimizer": fresh_optimizer,
+            **options,
+        }
+        if self.labels != "true":
+            config["labels"] = self.labels
+        inputs = {"start": start} | ({"masks": masks} if masks else {})
+        return Job("train", config, inputs)
+
+    def prune(
+        self,
+        trained: Job,
+        within: Job | None,
+        *,
+        density: Fraction,
+        score: str = "magnitude",
+        scope: str = "global",
+        overrides: Mapping[str, Fraction] | None = None,
+        total: Fraction | None = None,
+    ) -> Job:
+        """Return the job that scores ``trained`` and keeps the best ``density`` of it."""
+        recipe = self.recipe
+        config: dict[str, Any] = {
+            **self._base,
+            "seed": self.seed,
+            "score": score,
+            "scope": scope,
+            "density": str(density),
+            "overrides": {k: str(v) for k, v in (overrides or {}).items()},
+            "total": None if total is None else str(total),
+            "prune_first": recipe.prune_first,
+            "prune_last": recipe.prune_last,
+            "exclude": list(recipe.exclude),
+        }
+        if self.invert:
+            config["invert"] = True
+        inputs = {"trained": trained, "init": self.initial()}
+        return Job("prune", config, inputs | ({"within": within} if within else {}))
+
+    # -- rewinding ----------------------------------------------------------------------
+
+    def rewind_point(self, rule: str) -> Job:
+        """Return the job whose state the dense run starts or passes through at that rule."""
+        rewind = Rewind.parse(rule, self.recipe.training.iterations)
+        if rewind.kind == "step":
+            return self.train(self.initial(), end=rewind.at, keep="snapshot")
+        return self.initial()
+
+    def dense(self, rule: str) -> Level:
+        """Return level 0: the dense run, through the rewind point if there is one."""
+        point = self.rewind_point(rule)
+        return Level(0, point, None, self.retrain(rule, point, None, 0).train)
+
+    def retrain(self, rule: str, trained: Job, masks: Job | None, index: int) -> Level:
+        """Return a level: the start that the rule gives survivors of ``trained``, and its training."""
+        whole = self.recipe.training.iterations
+        rewind = Rewind.parse(rule, whole)
+        if masks is not None and rewind.kind in ("learning-rate", "none"):
+            begin = whole - rewind.at if rewind.kind == "learning-rate" else whole
+            train = self.train(trained, masks, begin=begin, end=begin + rewind.at)
+            return Level(index, trained, masks, train)
+        if rewind.kind == "fresh" and masks is not None:
+            start = self.initial(draw=index)
+            return Level(index, start, masks, self.train(start, masks))
+        start = self.rewind_point(rule)
+        begin = rewind.at if rewind.kind == "step" else 0
+        train = self.train(start, masks, begin=begin, fresh_optimizer=begin == 0)
+        return Level(index, start, masks, train)
+
+    def control(self, name: str, level: Level) -> Level:
+        """Return a level with one ingredient destroyed, and its training."""
+        assert level.masks is not None and level.train is not None
+        config = {**self._base, "seed": self.seed, "name": name}
+        job = Job("control", config, {"masks": level.masks, "start": level.start})
+        return Level(level.index, job, job, self.again(level.train, job, job))
+
+    def again(self, train: Job, start: Job, masks: Job) -> Job:
+        """Return the same training from another start under other masks; keeps metrics alone."""
+        config = {**train.config, "keep": "metrics"}
+        return Job("train", config, {"start": start, "masks": masks})
+
+    def corrupted(self, **switches: Any) -> Chain:
+        """Return the chain with a switch of its search set."""
+        return replace(self, **switches)
+
+
+def graph(goals: Iterable[Job]) -> list[Job]:
+    """Return the goals and all they need, inputs first, each once."""
+    order: dict[str, Job] = {}
+
+    def visit(job: Job) -> None:
+        if job.key not in order:
+            for needed in job.inputs.values():
+                visit(needed)
+            order[job.key] = job
+
+    for goal in goals:
+        visit(goal)
+    return list(order.values())
+
+
+def ancestors(job: Job) -> Iterator[Job]:
+    """Yield every job that this one rests on, itself last."""
+    yield from graph([job])

@@ -1,0 +1,298 @@
+"""What each kind of job does: ``KINDS[job.kind](session)``."""
+
+from __future__ import annotations
+
+import copy
+import json
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from fractions import Fraction
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from . import registry
+from .controls import Draft
+from .errors import BadInput, Diverged, StoreError, unknown
+from .masks import Masks
+from .protocols import Prunable, Split, Task
+from .recipe import Training, build
+from .rewind import Snapshot, clone_state
+from .scores import ScoreContext, score
+from .seeds import generator, seeded
+from .select import allocate, select
+from .session import LOG, MASKS, RESULT, STATE, Session
+from .store import Entry
+from .train import Hook, Loop
+
+
+def execute(session: Session) -> Entry:
+    """Run a claimed job and commit its result."""
+    session.store.clear(session.folder)
+    began = time.perf_counter()
+    KINDS[session.job.kind](session)
+    record = session.record(time.perf_counter() - began)
+    return session.store.commit(session.job, session.written, record)
+
+
+def outputs(job: Any) -> tuple[str, ...]:
+    """Return the files that other jobs may read of this one."""
+    if job.kind == "train":
+        return (RESULT,) if job.config["keep"] == "metrics" else (RESULT, STATE)
+    return {"init": (STATE,), "prune": (MASKS,), "control": (MASKS, STATE)}.get(job.kind, ())
+
+
+# -- init ----------------------------------------------------------------------------------
+
+
+def init(session: Session) -> None:
+    """Draw a model's initial state."""
+    config = session.config
+    with seeded(config["seed"], "init", *([config["draw"]] if config["draw"] else [])):
+        model = session.adapter.build(config["model"], session.task.signature)
+    session.write_state(Snapshot(clone_state(model)))
+
+
+# -- train ---------------------------------------------------------------------------------
+
+
+def train(session: Session) -> None:
+    """Train from a state, under masks if there are any; measure at the end."""
+    config = session.config
+    task = session.task
+    if config.get("labels") == "random":
+        task = with_random_labels(task, config["seed"])
+    masks = session.masks("masks")
+    resumed = session.resume()
+    loop = Loop(
+        session.build(),
+        task,
+        build(Training, dict(config["training"])),
+        seed=config["seed"],
+        masks=masks,
+        start=resumed or _start(session),
+        end=config["end"],
+        hooks=[Watch(session, resumed is not None), *_tracker(session)],
+        device=session.execution.device,
+    )
+    loop.begin = config["begin"]
+    try:
+        loop.run()
+    except Diverged as error:
+        kept = resumed.iteration if (resumed := session.resume()) else config["begin"]
+        raise Diverged(f"{error}; the last good state is of iteration {kept}") from error
+    session.write(LOG, "".join(json.dumps(row) + "\n" for row in loop.rows).encode())
+    session.write_json(_measure(loop, config))
+    if config["keep"] == "weights":
+        session.write_state(Snapshot(loop.final_state(), loop.iteration))
+    elif config["keep"] == "snapshot":
+        snapshot = loop.snapshot()
+        del snapshot.extra["rows"], snapshot.extra["losses"]
+        session.write_state(snapshot)
+
+
+def _start(session: Session) -> Snapshot:
+    config, start = session.config, session.snapshot("start")
+    if config["fresh_optimizer"]:
+        start = Snapshot(start.state)
+    return replace(start, iteration=config["begin"])
+
+
+def _measure(loop: Loop, config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the job's result; the test part is read here, once, by whole trainings only."""
+    splits: tuple[Split, ...] = ("validation", "test")
+    if config["keep"] == "snapshot":
+        splits = ("validation",)
+    best = min(loop.rows, key=lambda row: row["validation_loss"], default={})
+    flags = list(loop.task.flags(loop.model))
+    masks = loop.masks
+    if masks is not None and any(kept == 0 for kept, _ in masks.counts.values()):
+        flags.append("collapsed-layer")
+    return {
+        "metrics": {split: loop.evaluate(split) for split in splits},
+        "early_stop": best.get("iteration", loop.iteration),
+        "iterations": loop.end - config["begin"],
+        "flags": flags,
+        "parameters": sum(p.numel() for p in loop.model.parameters()),
+        "masks": masks.counts if masks is not None else {},
+    }
+
+
+class Watch(Hook):
+    """Reports progress and writes checkpoints, by the clock; draws nothing."""
+
+    def __init__(self, session: Session, resumed: bool) -> None:
+        self.session, self.resumed = session, resumed
+        self._written = self._shown = time.monotonic()
+
+    def on_start(self, loop: Loop) -> None:
+        """Say where the training stands."""
+        self.session.progress(loop.iteration - loop.begin, loop.end - loop.begin)
+
+    def on_step(self, loop: Loop) -> None:
+        """Show and keep the state, every so often."""
+        now = time.monotonic()
+        if now - self._shown < 0.2:
+            return
+        self._shown = now
+        self.session.progress(loop.iteration - loop.begin, loop.end - loop.begin)
+        if now - self._written >= self.session.execution.checkpoint_seconds:
+            loop.check()
+            self.session.checkpoint(loop.snapshot())
+            self._written = time.monotonic()
+
+
+class Track(Hook):
+    """Sends the rows of a training to one of Accelerate's trackers."""
+
+    def __init__(self, session: Session, kind: str) -> None:
+        from accelerate.tracking import TensorBoardTracker
+
+        trackers = {"tensorboard": TensorBoardTracker}
+        if kind not in trackers:
+            raise unknown("tracker", kind, trackers)
+        job = session.job
+        run = f"{job.config['model']}-{job.config['task']}-seed{job.config['seed']}-{job.key[:8]}"
+        self.tracker = trackers[kind](run.replace("/", "_"), session.store.root / "tracking")
+        self.tracker.start()
+
+    def on_row(self, loop: Loop, row: dict[str, float]) -> None:  # noqa: ARG002 - the contract
+        """Send one row."""
+        values = {k: v for k, v in row.items() if k != "iteration"}
+        self.tracker.log(values, step=int(row["iteration"]))
+
+    def on_end(self, loop: Loop) -> None:  # noqa: ARG002 - the contract
+        """Close the tracker."""
+        self.tracker.finish()
+
+
+def _tracker(session: Session) -> list[Hook]:
+    kind = session.execution.track
+    return [Track(session, kind)] if kind else []
+
+
+def with_random_labels(task: Task, seed: int) -> Task:
+    """Return the task with its training targets permuted among the examples."""
+    corrupted, plain = copy.copy(task), task.batch
+    order = torch.randperm(task.size("train"), generator=generator(seed, "data", "random-labels"))
+
+    def batch(split: Split, indices: Tensor, rng: torch.Generator | None = None) -> Any:
+        inputs, targets = plain(split, indices, rng)
+        return inputs, plain(split, order[indices], None)[1] if split == "train" else targets
+
+    corrupted.batch = batch  # type: ignore[method-assign]
+    return corrupted
+
+
+# -- prune ---------------------------------------------------------------------------------
+
+
+def prune(session: Session) -> None:
+    """Score a trained model and keep the best of it."""
+    config = session.config
+    model = session.build()
+    states = LazyStates({"final": "trained", "init": "init"}, session)
+    model.load_state_dict(states["final"])
+    covered = covered_by(config, session.adapter.prunable(model))
+    within = session.masks("within")
+    masks = within or Masks.ones(model, covered)
+    context = ScoreContext(model, masks, states, generator(config["seed"], "prune", "score"))
+    scores = score(config["score"], context)
+    if config.get("invert"):
+        scores = {name: -value for name, value in scores.items()}
+    shapes = {n: tuple(model.get_parameter(n).shape) for n in covered}
+    pools = allocate(
+        shapes,
+        Fraction(config["density"]),
+        config["scope"],
+        _by_layer(config["overrides"], covered),
+        None if config["total"] is None else Fraction(config["total"]),
+        {name: p.role for name, p in covered.items()},
+        {name: kept for name, (kept, _) in within.counts.items()} if within else None,
+    )
+    kept = select(scores, pools, within)
+    session.write_masks(kept)
+    session.write_json({"masks": kept.counts, "kept": kept.kept, "prunable": kept.size})
+
+
+class LazyStates(dict[str, Mapping[str, Tensor]]):
+    """State name -> tensors of the input job behind it, read on first use."""
+
+    def __init__(self, roles: Mapping[str, str], session: Session) -> None:
+        super().__init__()
+        self._roles, self._session = roles, session
+
+    def __missing__(self, name: str) -> Mapping[str, Tensor]:
+        self[name] = self._session.snapshot(self._roles[name]).state
+        return self[name]
+
+
+def covered_by(config: Mapping[str, Any], prunable: Mapping[str, Prunable]) -> dict[str, Prunable]:
+    """Return what a recipe prunes: the family's set less first, last and excluded layers.
+
+    Raises:
+        BadInput: an excluded layer does not exist, or nothing is left.
+    """
+    layers = {p.layer for p in prunable.values()}
+    for layer in config["exclude"]:
+        if layer not in layers:
+            raise unknown("layer", layer, layers)
+    names = [n for n, p in prunable.items() if p.layer not in config["exclude"]]
+    order = list(prunable)
+    skip = set()
+    if not config["prune_first"]:
+        skip.add(order[0])
+    if not config["prune_last"]:
+        skip.add(order[-1])
+    covered = {n: prunable[n] for n in names if n not in skip}
+    if not covered:
+        raise BadInput("nothing is left to prune: every prunable layer is excluded")
+    return covered
+
+
+def _by_layer(
+    overrides: Mapping[str, str], covered: Mapping[str, Prunable]
+) -> dict[str, Fraction]:
+    layers = {p.layer: name for name, p in covered.items()}
+    for layer in overrides:
+        if layer not in layers:
+            raise unknown("layer", layer, layers)
+    return {layers[layer]: Fraction(density) for layer, density in overrides.items()}
+
+
+# -- control -------------------------------------------------------------------------------
+
+
+def control(session: Session) -> None:
+    """Destroy one ingredient of a ticket."""
+    config = session.config
+    masks = session.masks("masks")
+    if masks is None:
+        raise StoreError(f"{session.job.label} has no masks")
+    start = session.snapshot("start")
+    draft = Draft(masks, start.state, lambda: _fresh(session))
+    changed = registry.find("controls", config["name"])(draft, config["seed"])
+    session.write_masks(changed.masks)
+    moved = changed.state is not start.state
+    # A new start has no past: its optimiser and generators begin anew.
+    session.write_state(
+        Snapshot(dict(changed.state), start.iteration) if moved else replace(start)
+    )
+
+
+def _fresh(session: Session) -> dict[str, Tensor]:
+    config = session.config
+    with seeded(config["seed"], "init", "control", config["name"]):
+        model: nn.Module = session.adapter.build(config["model"], session.task.signature)
+        session.adapter.reset(model, config["model"], session.task.signature)
+    return clone_state(model)
+
+
+KINDS: dict[str, Callable[[Session], None]] = {
+    "init": init,
+    "train": train,
+    "prune": prune,
+    "control": control,
+}

@@ -1,0 +1,125 @@
+"""Names to objects, loaded only when asked for.
+
+A row is ``name -> "module:object"``. Rows come from the table below, from entry points
+(group ``lth_zoo.<kind>``) of other installed packages, and from :func:`register`. A name
+that ends in ``/`` owns everything that starts with it: ``image/`` answers ``image/me/cats``.
+"""
+
+from __future__ import annotations
+
+import importlib
+from functools import cache
+from typing import Any
+
+from .errors import BadInput, unknown
+
+KINDS = ("adapters", "tasks", "finders", "scores", "controls")
+
+_ROWS: dict[str, dict[str, Any]] = {
+    "adapters": {
+        "cnn": "lth_zoo.adapters.cnn:CNN",
+        "custom": "lth_zoo.adapters.custom:Custom",
+    },
+    "tasks": {
+        "digits": "lth_zoo.tasks.embedded:Digits",
+        "mnist": "lth_zoo.tasks.vision:MNIST",
+        "fashion-mnist": "lth_zoo.tasks.vision:FashionMNIST",
+        "cifar10": "lth_zoo.tasks.vision:CIFAR10",
+        "cifar100": "lth_zoo.tasks.vision:CIFAR100",
+        "image/": "lth_zoo.tasks.vision:HubImages",
+    },
+    "finders": {
+        "imp": "lth_zoo.finders.imp:IMP",
+        "one-shot": "lth_zoo.finders.one_shot:OneShot",
+    },
+    "scores": {
+        "magnitude": "lth_zoo.scores:magnitude",
+        "random": "lth_zoo.scores:random",
+        "large_final": "lth_zoo.scores:large_final",
+        "small_final": "lth_zoo.scores:small_final",
+        "large_init": "lth_zoo.scores:large_init",
+        "movement": "lth_zoo.scores:movement",
+        "magnitude_increase": "lth_zoo.scores:magnitude_increase",
+        "large_final_same_sign": "lth_zoo.scores:large_final_same_sign",
+    },
+    "controls": {
+        "reinit": "lth_zoo.controls:reinit",
+        "shuffle": "lth_zoo.controls:shuffle",
+        "shuffle-weights": "lth_zoo.controls:shuffle_weights",
+        "random-global": "lth_zoo.controls:random_global",
+        "random-erk": "lth_zoo.controls:random_erk",
+        "random-layer": "lth_zoo.controls:random_layer",
+        "inverted": "lth_zoo.controls:inverted",
+        "random-labels": "lth_zoo.controls:random_labels",
+    },
+}
+
+
+@cache
+def _entry_points(kind: str) -> dict[str, str]:
+    from importlib.metadata import entry_points
+
+    return {point.name: point.value for point in entry_points(group=f"lth_zoo.{kind}")}
+
+
+def _rows(kind: str) -> dict[str, Any]:
+    if kind not in KINDS:
+        raise unknown("kind", kind, KINDS)
+    return {**_entry_points(kind), **_ROWS[kind]}
+
+
+def names(kind: str) -> list[str]:
+    """Return every known name of that kind, sorted, without importing anything of it."""
+    return sorted(_rows(kind))
+
+
+def register(kind: str, name: str, target: Any) -> None:
+    """Add a row in this process; ``target`` is an object or ``"module:object"``.
+
+    Worker processes see only entry points and the built-in table, so a run in several
+    processes needs an entry point.
+
+    Raises:
+        BadInput: the name is taken.
+    """
+    if name in _rows(kind):
+        raise BadInput(f"{kind} {name!r} is registered twice")
+    _ROWS[kind][name] = target
+
+
+def unregister(kind: str, name: str) -> None:
+    """Take back a row added by :func:`register`."""
+    _ROWS[kind].pop(name, None)
+
+
+def find(kind: str, name: str) -> Any:
+    """Return the object behind a name.
+
+    Raises:
+        BadInput: no such name; the message has the nearest ones.
+    """
+    rows = _rows(kind)
+    if name not in rows:
+        owners = [row for row in rows if row.endswith("/") and name.startswith(row)]
+        if not owners:
+            raise unknown(kind.rstrip("s"), name, rows)
+        target = rows[max(owners, key=len)]
+    else:
+        target = rows[name]
+    return load(target) if isinstance(target, str) else target
+
+
+def load(target: str) -> Any:
+    """Import ``"module:object"``.
+
+    Raises:
+        BadInput: the module or the object does not exist.
+    """
+    module, _, attribute = target.partition(":")
+    try:
+        found = importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        raise BadInput(f"cannot import {target!r}: {error}") from error
+    if not hasattr(found, attribute):
+        raise unknown(f"object of {module}", attribute, [n for n in vars(found) if n[0] != "_"])
+    return getattr(found, attribute)

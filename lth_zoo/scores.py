@@ -1,0 +1,117 @@
+"""Criteria: one function each, ``score(ctx) -> {prunable name: tensor}``, higher = kept.
+
+A score is pure, runs on any device, answers in float32 or better and is deterministic.
+It declares the states it reads with :func:`needs`, so that only those are recorded.
+The family of :func:`large_final` and its kin is from Zhou et al., "Deconstructing Lottery
+Tickets" (2019, table 1), with w_i the weight the search started from and w_f the trained one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from . import registry
+from .masks import Masks
+
+Scores = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class ScoreContext:
+    """What a score may look at.
+
+    ``states`` maps ``init`` (where the search started) and ``final`` (the trained weights)
+    to ``{parameter name: tensor}``, loaded on access; ``model`` holds the weights to be
+    pruned; ``masks`` says what is still kept. ``loss(model, batch)`` and ``batches`` are for
+    scores that need data.
+    """
+
+    model: nn.Module
+    masks: Masks
+    states: Mapping[str, Mapping[str, Tensor]]
+    generator: torch.Generator
+    batches: Iterable[Any] = ()
+    loss: Callable[[nn.Module, Any], Tensor] | None = None
+    traces: Mapping[str, Mapping[str, Tensor]] = field(default_factory=dict)
+
+    def pairs(self) -> Iterable[tuple[str, Tensor, Tensor]]:
+        """Yield (name, initial, final) weights in float32 or better."""
+        for name in self.masks:
+            yield name, _wide(self.states["init"][name]), _wide(self.states["final"][name])
+
+
+def needs(*states: str) -> Callable[[Callable[[ScoreContext], Scores]], Any]:
+    """Declare which states a score reads."""
+
+    def mark(score: Callable[[ScoreContext], Scores]) -> Callable[[ScoreContext], Scores]:
+        score.needs = states  # type: ignore[attr-defined]
+        return score
+
+    return mark
+
+
+def score(name: str, ctx: ScoreContext) -> Scores:
+    """Compute a registered score.
+
+    Raises:
+        BadInput: no such score.
+    """
+    found: Scores = registry.find("scores", name)(ctx)
+    return found
+
+
+def _wide(tensor: Tensor) -> Tensor:
+    return tensor if tensor.dtype in (torch.float32, torch.float64) else tensor.float()
+
+
+@needs()
+def magnitude(ctx: ScoreContext) -> Scores:
+    """|w| of the model as it is (Han et al. 2015)."""
+    return {n: _wide(ctx.model.get_parameter(n).detach()).abs() for n in ctx.masks}
+
+
+@needs()
+def random(ctx: ScoreContext) -> Scores:
+    """Draw uniform scores: the random baseline."""
+    return {n: torch.rand(m.shape, generator=ctx.generator) for n, m in ctx.masks.items()}
+
+
+@needs("final")
+def large_final(ctx: ScoreContext) -> Scores:
+    """|w_f|: what IMP uses."""
+    return {n: _wide(ctx.states["final"][n]).abs() for n in ctx.masks}
+
+
+@needs("final")
+def small_final(ctx: ScoreContext) -> Scores:
+    """-|w_f|: the smallest survive; a control that should lose."""
+    return {n: -_wide(ctx.states["final"][n]).abs() for n in ctx.masks}
+
+
+@needs("init")
+def large_init(ctx: ScoreContext) -> Scores:
+    """|w_i|: needs no training."""
+    return {n: _wide(ctx.states["init"][n]).abs() for n in ctx.masks}
+
+
+@needs("init", "final")
+def movement(ctx: ScoreContext) -> Scores:
+    """|w_f - w_i|: what moved most."""
+    return {n: (final - init).abs() for n, init, final in ctx.pairs()}
+
+
+@needs("init", "final")
+def magnitude_increase(ctx: ScoreContext) -> Scores:
+    """|w_f| - |w_i|: what grew most."""
+    return {n: final.abs() - init.abs() for n, init, final in ctx.pairs()}
+
+
+@needs("init", "final")
+def large_final_same_sign(ctx: ScoreContext) -> Scores:
+    """sign(w_i) w_f: large at the end, and on the side of zero where it began."""
+    return {n: init.sign() * final for n, init, final in ctx.pairs()}

@@ -1,0 +1,174 @@
+"""What one running job sees: its config, its inputs, its folder, and who is watching."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .errors import StoreError
+from .formats import dump_masks, dump_snapshot, load_masks, load_snapshot
+from .jobs import Job
+from .masks import Masks
+from .protocols import Adapter, Task, adapter_of, task_of
+from .rewind import Snapshot
+from .store import CHECKPOINT, Entry, Store, atomic_write
+
+if TYPE_CHECKING:
+    from torch import nn
+
+STATE, MASKS, RESULT, LOG = "state.safetensors", "masks.safetensors", "result.json", "log.jsonl"
+
+
+@dataclass(frozen=True)
+class Execution:
+    """How jobs run; changes no result, so it is in no key."""
+
+    device: str = "cpu"
+    """Where tensors live: cpu, cuda, cuda:1 ..."""
+    data: Path | None = None
+    """Folder of local data sets (default: LTH_ZOO_DATA, then ../shared/data)."""
+    checkpoint_seconds: float = 30.0
+    """Time between two checkpoints of a training."""
+    track: str | None = None
+    """Live curves beside the store: tensorboard."""
+
+
+@lru_cache(maxsize=4)
+def cached_task(name: str, data: Path | None) -> Task:
+    """Return a task, kept in memory for the next job of this process."""
+    return task_of(name, data)
+
+
+@dataclass
+class Session:
+    """One job at work."""
+
+    job: Job
+    store: Store
+    execution: Execution
+    progress: Callable[[int, int], None] = lambda done, total: None
+    written: list[str] = field(default_factory=list)
+
+    @property
+    def config(self) -> Mapping[str, Any]:
+        """The fields the job reads."""
+        return self.job.config
+
+    @property
+    def folder(self) -> Path:
+        """Where the job writes."""
+        return self.store.folder(self.job)
+
+    # -- what it reads --------------------------------------------------------------------
+
+    @property
+    def task(self) -> Task:
+        """The task of the config."""
+        return cached_task(self.config["task"], self.execution.data)
+
+    @property
+    def adapter(self) -> Adapter:
+        """The family of the config's model."""
+        return adapter_of(self.config["model"])
+
+    def build(self) -> nn.Module:
+        """Return the config's model, its values still to be loaded."""
+        from .seeds import seeded
+
+        with seeded(0, "init"):
+            return self.adapter.build(self.config["model"], self.task.signature)
+
+    def input(self, role: str) -> Entry:
+        """Return the finished job behind a role.
+
+        Raises:
+            StoreError: it is not there.
+        """
+        entry = self.store.entry(self.job.inputs[role])
+        if entry is None:
+            raise StoreError(f"input {role!r} of {self.job.label} is not in {self.store.root}")
+        return entry
+
+    def snapshot(self, role: str) -> Snapshot:
+        """Return the state that an input job produced."""
+        return load_snapshot(self.input(role).read(STATE), role)
+
+    def masks(self, role: str) -> Masks | None:
+        """Return the masks that an input job produced, or None where there is no such input."""
+        if role not in self.job.inputs:
+            return None
+        return load_masks(self.input(role).read(MASKS), role)
+
+    # -- what it writes -------------------------------------------------------------------
+
+    def write(self, name: str, data: bytes) -> None:
+        """Write a file of the result."""
+        atomic_write(self.folder / name, data)
+        self.written.append(name)
+
+    def write_json(self, data: Any, name: str = RESULT) -> None:
+        """Write plain data of the result."""
+        self.write(name, json.dumps(data, indent=1).encode())
+
+    def write_state(self, snapshot: Snapshot) -> None:
+        """Write the state of the result."""
+        self.write(STATE, dump_snapshot(snapshot))
+
+    def write_masks(self, masks: Masks) -> None:
+        """Write the masks of the result."""
+        self.write(MASKS, dump_masks(masks))
+
+    # -- checkpoints ----------------------------------------------------------------------
+
+    def checkpoint(self, snapshot: Snapshot) -> None:
+        """Keep a snapshot to resume from, its digest in front."""
+        data = dump_snapshot(snapshot)
+        digest = hashlib.sha256(data).hexdigest().encode()
+        atomic_write(self.folder / CHECKPOINT, digest + data)
+
+    def resume(self) -> Snapshot | None:
+        """Return the last checkpoint, or None where there is no whole one."""
+        try:
+            raw = (self.folder / CHECKPOINT).read_bytes()
+        except OSError:
+            return None
+        digest, data = raw[:64], raw[64:]
+        if hashlib.sha256(data).hexdigest().encode() != digest:
+            return None
+        return load_snapshot(data, "checkpoint")
+
+    def record(self, seconds: float) -> dict[str, Any]:
+        """Return what is noted about a run but is in no key."""
+        import torch
+
+        from . import __version__
+
+        gpu = self.execution.device.startswith("cuda")
+        return {
+            "seconds": seconds,
+            "device": torch.cuda.get_device_name() if gpu else "cpu",
+            "cpu": cpu_model(),
+            "host": platform.node(),
+            "torch": torch.__version__,
+            "lth_zoo": __version__,
+            "started": time.time() - seconds,
+        }
+
+
+@lru_cache(maxsize=1)
+def cpu_model() -> str:
+    """Return the processor's name."""
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()

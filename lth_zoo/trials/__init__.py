@@ -1,0 +1,1 @@
+"""Tests of tickets: verdicts over seeds and controls."""

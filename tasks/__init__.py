@@ -1,0 +1,1 @@
+"""Downstream tasks, by data source, and the shipped recipes."""
