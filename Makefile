@@ -38,7 +38,7 @@ demo: $(STAMP)  ## Find tickets in embedded data and write report/
 	$(BIN)/lth-zoo demo --out report
 
 test: $(STAMP)  ## Run the tests
-	$(BIN)/python -m pytest -n $(WORKERS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup
 
 test-slow: $(STAMP)  ## Run the tests that take minutes of real data
 	$(BIN)/python -m pytest -m slow
@@ -68,4 +68,4 @@ bench: $(STAMP)  ## Measure the ratios in docs/results (about 20 minutes)
 
 clean:  ## Remove .venv, caches and built files; stores and reports stay
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
-	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+	find lth_zoo adapters tasks tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +

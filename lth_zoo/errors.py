@@ -30,6 +30,10 @@ class Diverged(LthZooError):
     """Training met a loss or weight that is not finite."""
 
 
+class JobFailed(LthZooError):
+    """Some jobs of a graph failed; the others are done, and running it again resumes."""
+
+
 def unknown(kind: str, value: object, allowed: Iterable[str]) -> BadInput:
     """Return the one error for a name that does not exist, with the nearest matches.
 

@@ -8,15 +8,12 @@ from pathlib import Path
 
 from . import registry
 from .controls import searches
-from .errors import BadInput
-from .jobs import Chain, Job, Level, graph
+from .errors import BadInput, unknown
+from .jobs import DENSE, TICKET, Chain, Job, Level, graph
 from .kinds import covered_by
 from .protocols import adapter_of, task_of
 from .recipe import Recipe
 from .seeds import seeded
-
-DENSE, TICKET = "dense", "ticket"
-
 
 @dataclass(frozen=True)
 class Arm:
@@ -38,6 +35,7 @@ class Experiment:
     """A checked recipe with every arm it asks for."""
 
     recipe: Recipe
+    fingerprint: str
     arms: tuple[Arm, ...]
 
     @property
@@ -79,8 +77,6 @@ def check(recipe: Recipe, data: Path | None = None) -> str:
     overrides = getattr(recipe.finder, "overrides", dict)()
     for layer in overrides:
         if layer not in layers:
-            from .errors import unknown
-
             raise unknown("layer", layer, layers)
     return fingerprint
 
@@ -91,8 +87,12 @@ def experiment(recipe: Recipe, data: Path | None = None) -> Experiment:
     Raises:
         BadInput, DataError: see :func:`check`.
     """
-    fingerprint = check(recipe, data)
-    return Experiment(recipe, tuple(_arms(recipe, fingerprint)))
+    return lay_out(recipe, check(recipe, data))
+
+
+def lay_out(recipe: Recipe, fingerprint: str) -> Experiment:
+    """Return a recipe's arms over data of that fingerprint, unchecked."""
+    return Experiment(recipe, fingerprint, tuple(_arms(recipe, fingerprint)))
 
 
 def _arms(recipe: Recipe, fingerprint: str) -> Iterator[Arm]:

@@ -17,6 +17,9 @@ from typing import Any
 from .recipe import Recipe
 from .rewind import Rewind
 
+#: Names of the two arms that every experiment has.
+DENSE, TICKET = "dense", "ticket"
+
 #: Raise a kind's number when its result for the same config changes.
 VERSIONS = {"init": 1, "train": 1, "prune": 1, "control": 1}
 

@@ -51,6 +51,9 @@ class Masks(Mapping[str, Tensor]):
             raise unknown("mask", name, self._tensors)
         return self._tensors[name]
 
+    def __contains__(self, name: object) -> bool:
+        return name in self._tensors
+
     def __iter__(self) -> Iterator[str]:
         return iter(self._tensors)
 

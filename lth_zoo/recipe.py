@@ -131,7 +131,7 @@ class Recipe:
         if not self.seeds or len(set(self.seeds)) != len(self.seeds):
             raise BadInput(f"seeds are {list(self.seeds)}; give at least one, each once")
         for control in self.controls:
-            registry.find("controls", control)
+            registry.check("controls", control)
         if rewind := getattr(self.finder, "rewind", None):
             Rewind.parse(rewind, self.training.iterations)
 

@@ -26,6 +26,7 @@ _ROWS: dict[str, dict[str, Any]] = {
         "fashion-mnist": "lth_zoo.tasks.vision:FashionMNIST",
         "cifar10": "lth_zoo.tasks.vision:CIFAR10",
         "cifar100": "lth_zoo.tasks.vision:CIFAR100",
+        "cifar10-subset": "lth_zoo.tasks.vision:CIFAR10Subset",
         "image/": "lth_zoo.tasks.vision:HubImages",
     },
     "finders": {
@@ -73,6 +74,15 @@ def names(kind: str) -> list[str]:
     return sorted(_rows(kind))
 
 
+def check(kind: str, name: str) -> None:
+    """Assert that a name exists, without importing what is behind it.
+
+    Raises:
+        BadInput: no such name; the message has the nearest ones.
+    """
+    _row(kind, name)
+
+
 def register(kind: str, name: str, target: Any) -> None:
     """Add a row in this process; ``target`` is an object or ``"module:object"``.
 
@@ -98,15 +108,18 @@ def find(kind: str, name: str) -> Any:
     Raises:
         BadInput: no such name; the message has the nearest ones.
     """
-    rows = _rows(kind)
-    if name not in rows:
-        owners = [row for row in rows if row.endswith("/") and name.startswith(row)]
-        if not owners:
-            raise unknown(kind.rstrip("s"), name, rows)
-        target = rows[max(owners, key=len)]
-    else:
-        target = rows[name]
+    target = _row(kind, name)
     return load(target) if isinstance(target, str) else target
+
+
+def _row(kind: str, name: str) -> Any:
+    rows = _rows(kind)
+    if name in rows:
+        return rows[name]
+    owners = [row for row in rows if row.endswith("/") and name.startswith(row)]
+    if not owners:
+        raise unknown(kind.rstrip("s"), name, rows)
+    return rows[max(owners, key=len)]
 
 
 def load(target: str) -> Any:

@@ -11,12 +11,13 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
-
-import torch
-from torch import Tensor, nn
+from typing import TYPE_CHECKING, Any, Literal
 
 from .errors import BadInput
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
 
 Kind = Literal["init", "step", "learning-rate", "none", "fresh"]
 
@@ -107,6 +108,8 @@ def optimizer_tensors(
     optimizer: torch.optim.Optimizer, names: Mapping[nn.Parameter, str], prefix: str = ""
 ) -> dict[str, Tensor]:
     """Return a copy of an optimiser's state as ``prefix + parameter name/key`` -> tensor."""
+    import torch
+
     return {
         f"{prefix}{names[p]}/{key}": torch.as_tensor(value).detach().cpu().clone()
         for p, entries in optimizer.state.items()

@@ -144,6 +144,15 @@ class ImageClassification(Task):
                     total["top5"] += 100.0 * hits.item()
         return {name: value / self.size(split) for name, value in total.items()}
 
+    def flags(self, model: nn.Module) -> tuple[str, ...]:
+        """Return ``("constant",)`` for a model that gives a thousand images one answer."""
+        import torch
+
+        images, _ = self.batch("validation", torch.arange(min(CHUNK, self.size("validation"))))
+        with evaluating(model):
+            answers = model(images).argmax(1)
+        return ("constant",) if bool((answers == answers[0]).all()) else ()
+
     def to(self, device: torch.device) -> None:
         """Move every split to a device."""
         for name, images in self.splits.items():
@@ -205,14 +214,18 @@ def flip_and_crop(pixels: Tensor, rng: torch.Generator) -> Tensor:
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """Run the block in evaluation and inference mode; restore modes and generators after."""
+    """Run the block in evaluation mode without gradients; restore modes and generators after.
+
+    Not in inference mode: what a model makes there and keeps (a cached mask, a lazy layer)
+    cannot be trained with later.
+    """
     import torch
 
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:
         cuda = [torch.cuda.current_device()] if torch.cuda.is_initialized() else []
-        with torch.random.fork_rng(cuda), torch.inference_mode():
+        with torch.random.fork_rng(cuda), torch.no_grad():
             yield
     finally:
         for module, training in modes:

@@ -35,12 +35,14 @@ class Part:
     """The train or the test part as it stands in its files.
 
     ``pixels`` is (n, height, width) or (n, height, width, channels) uint8, ``labels`` (n,)
-    integers, ``source`` the file or hub id that an error should name.
+    integers, ``source`` the file or hub id that an error should name, ``label_source`` the
+    file of the labels where that is another one.
     """
 
     pixels: np.ndarray
     labels: np.ndarray
     source: str
+    label_source: str = ""
 
     def check(self, shape: tuple[int, ...], classes: int, count: int | None = None) -> Part:
         """Return the part itself if it is what it should be.
@@ -50,7 +52,8 @@ class Part:
         """
         images, labels = len(self.pixels), len(self.labels)
         if images != labels:
-            raise DataError(f"{self.source}: {images} images but {labels} labels")
+            other = f" in {self.label_source}" if self.label_source else ""
+            raise DataError(f"{self.source}: {images} images but {labels} labels{other}")
         if count is not None and images != count:
             raise DataError(f"{self.source}: {images} images; expected {count}")
         found = "x".join(map(str, self.pixels.shape[1:]))
@@ -60,7 +63,8 @@ class Part:
             raise DataError(f"{self.source}: {message}")
         wrong = self.labels[(self.labels < 0) | (self.labels >= classes)]
         if len(wrong):
-            raise DataError(f"{self.source}: label {wrong[0]}; expected 0 to {classes - 1}")
+            source = self.label_source or self.source
+            raise DataError(f"{source}: label {wrong[0]}; expected 0 to {classes - 1}")
         return self
 
 
@@ -120,9 +124,10 @@ def idx_parts(folder: Path) -> Parts | None:
     if missing:
         raise DataError(f"{folder}: no {missing[0]}-ubyte or {missing[0]}-ubyte.gz")
     read = {name: read_idx(path, ndim=int(name[-1])) for name, path in paths.items() if path}
+    pairs = {"train": list(read)[:2], "test": list(read)[2:]}
     return {
-        part: Part(read[names[i]], read[names[i + 1]], str(paths[names[i]]))
-        for part, i in (("train", 0), ("test", 2))
+        part: Part(read[images], read[labels], str(paths[images]), str(paths[labels]))
+        for part, (images, labels) in pairs.items()
     }
 
 
@@ -146,7 +151,8 @@ def read_idx(path: Path, ndim: int) -> np.ndarray:
         found = data[:4].hex() or "nothing"
         raise DataError(f"{path}: magic number {found}; expected {magic.hex()}")
     start = 4 + 4 * ndim
-    shape = tuple(np.frombuffer(data[4:start], ">u4").tolist())
+    header = data[4:start]
+    shape = tuple(np.frombuffer(header, ">u4", count=len(header) // 4).tolist())
     if len(shape) != ndim or len(data) != start + math.prod(shape):
         held = max(0, len(data) - start)
         raise DataError(f"{path}: {held} bytes of data; its header says {shape}")

@@ -111,7 +111,8 @@ def test_the_wheel_holds_every_file_once(installed: Installed) -> None:
 
 def test_the_sdist_can_be_tested(installed: Installed) -> None:
     (sdist,) = installed.wheel.parent.glob("*.tar.gz")
-    names = {name.partition("/")[2] for name in tarfile.open(sdist).getnames()}
+    with tarfile.open(sdist) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
     tests = {file.relative_to(installed.tree).as_posix() for file in installed.tree.glob("tests/*")}
     assert {"Makefile", "constraints.txt", "adapters/__init__.py", *tests} <= names
 

@@ -72,4 +72,5 @@ def test_no_module_is_named_like_a_dependency() -> None:
         if wanted & {d.lower().replace("_", "-") for d in distributions}
     }
     assert {"torch", "yaml", "transformers"} <= taken
-    assert not taken & {path.stem for path in FILES}
+    clashes = [str(path.relative_to(ROOT)) for path in FILES if path.stem in taken - {"__init__"}]
+    assert not clashes

@@ -45,7 +45,7 @@ class IMP(Finder):
             raise BadInput(f"finder.rate is {self.rate}; it must be between 0 and 1")
         if self.levels is not None and self.levels < 1:
             raise BadInput(f"finder.levels is {self.levels}; it must be at least 1")
-        registry.find("scores", self.score)
+        registry.check("scores", self.score)
         self.overrides()
 
     def overrides(self) -> dict[str, Fraction]:

@@ -33,7 +33,7 @@ class OneShot(Finder):
     }
 
     def __post_init__(self) -> None:
-        registry.find("scores", self.score)
+        registry.check("scores", self.score)
 
     def search(self, chain: Chain) -> Iterator[Level]:
         """Yield the dense level and the pruned one."""

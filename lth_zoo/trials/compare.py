@@ -162,7 +162,7 @@ def _rank_tests(a: Mapping[int, float], b: Mapping[int, float], sign: float) -> 
         return [sign * v if usable(v) else -math.inf for v in values.values()]
 
     x, y = ranked(a), ranked(b)
-    if not x or not y:
+    if min(len(x), len(y)) < 2:
         return 1.0, 1.0
     ranks = stats.rankdata(x + y)
     sides = ranks[: len(x)], ranks[len(x) :]

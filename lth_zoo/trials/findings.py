@@ -115,27 +115,28 @@ class Verdict:
         """The verdict in one plain sentence."""
         # Two figures of the margin are what the numbers are worth.
         digits = max(0, 1 - math.floor(math.log10(self.margin)))
-        parts = [f"{self.name}: ticket {self.ticket.text(digits)}"]
-        parts[0] += f" against dense {self.dense.text(digits)}"
-        gap = self.against
-        if gap.difference is not None:
-            interval = ", ".join(f"{x:+.{digits}f}" for x in gap.interval or ())
-            shown = f"difference {gap.difference:+.{digits}f}" + (
-                f" [{interval}]" if interval else ""
-            )
-            lower = "" if self.higher_is_better else " (lower is better)"
-            p = "p<0.001" if self.p_noninferior < 0.001 else f"p={self.p_noninferior:.3f}"
-            parts.append(f"{shown}, margin {self.margin:.{digits}f}{lower}, {p}")
-        if self.name is Outcome.INCONCLUSIVE and self.power is not None:
-            parts.append(self._what_would_decide())
+        arms = f"ticket {self.ticket.text(digits)} against dense {self.dense.text(digits)}"
+        parts = [f"{self.name}: {arms}"]
+        if self.against.difference is not None:
+            parts.append(self._difference(digits))
+        undecided = self.name is Outcome.INCONCLUSIVE and not self.ticket.diverged
+        if undecided and self.power is not None:
+            parts.append(self._what_would_decide(self.power))
         return "; ".join([*parts, *self.notes, *self.flags])
 
-    def _what_would_decide(self) -> str:
-        assert self.power is not None
+    def _difference(self, digits: int) -> str:
+        interval = ", ".join(f"{x:+.{digits}f}" for x in self.against.interval or ())
+        shown = f"difference {self.against.difference:+.{digits}f}"
+        shown += f" [{interval}]" if interval else ""
+        lower = "" if self.higher_is_better else " (lower is better)"
+        p = "p<0.001" if self.p_noninferior < 0.001 else f"p={self.p_noninferior:.3f}"
+        return f"{shown}, margin {self.margin:.{digits}f}{lower}, {p}"
+
+    def _what_would_decide(self, power: float) -> str:
         needed = self.seeds_needed or f"more than {SEEDS_CAP}"
         if self.seeds_needed and self.seeds_needed <= min(self.against.n):
-            return f"a ticket equal to dense would have matched in {self.power:.0%} of such studies"
-        return f"{needed} seeds an arm would decide if it equals dense (power now {self.power:.0%})"
+            return f"a ticket equal to dense would have matched in {power:.0%} of such studies"
+        return f"{needed} seeds an arm would decide if it equals dense (power now {power:.0%})"
 
     def to_json(self) -> dict[str, Any]:
         """Return plain data, the sentence included; no value is NaN or infinite."""

@@ -6,8 +6,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-DENSE = "dense"
-TICKET = "ticket"
+from ..jobs import DENSE, TICKET
+
+__all__ = ["DENSE", "TICKET", "Results", "Run", "mean_sd"]
 
 
 @dataclass(frozen=True)

@@ -78,7 +78,7 @@ def judge(
         field_rules=field_rules(dense, ticket, higher_is_better=higher_is_better),
         power=gap.power(margin, alpha),
         seeds_needed=_seeds_needed(gap, margin, alpha),
-        flags=_flags({DENSE: dense, TICKET: ticket, **controls}, gap),
+        flags=_flags({DENSE: dense, TICKET: ticket, **controls}, gap, tested),
         notes=(),
         margin=margin,
         alpha=alpha,
@@ -143,21 +143,22 @@ def _notes(found: Verdict, remark: str) -> tuple[str, ...]:
     return tuple([*texts, remark] if remark else texts)
 
 
-def _flags(arms: Mapping[str, Values], gap: Comparison) -> tuple[str, ...]:
+def _flags(
+    arms: Mapping[str, Values], gap: Comparison, controls: tuple[Control, ...]
+) -> tuple[str, ...]:
     """Return what is degenerate about these runs."""
     flags = []
     for name, values in arms.items():
         if diverged := Arm.of(values).diverged:
             flags.append(f"{name} diverged: seed {', '.join(map(str, diverged))}")
-    if min(gap.n) < 2:
-        flags.append("fewer than two usable runs an arm")
-    elif gap.se == 0:
-        flags.append("zero variance: decided by the difference itself")
-    dense, ticket = arms[DENSE], arms[TICKET]
-    if gap.test == "paired" and dense.keys() != ticket.keys():
-        flags.append(
-            f"paired on {gap.n[0]} common seeds of {len(dense)} dense, {len(ticket)} ticket"
-        )
+    for prefix, tested in [("", gap), *((f"{c.name}: ", c.against) for c in controls)]:
+        if min(tested.n) < 2:
+            flags.append(f"{prefix}fewer than two usable runs an arm")
+        elif tested.se == 0:
+            flags.append(f"{prefix}zero variance, decided by the difference itself")
+    n_dense, n_ticket = len(arms[DENSE]), len(arms[TICKET])
+    if gap.test == "paired" and arms[DENSE].keys() != arms[TICKET].keys():
+        flags.append(f"paired on {gap.n[0]} common seeds of {n_dense} dense, {n_ticket} ticket")
     return tuple(flags)
 
 

@@ -1,0 +1,169 @@
+"""What the command line and Python callers share: run recipes, judge them, hand out tickets."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from . import runs
+from .engines.local import Outcome, Watcher, run
+from .experiment import Experiment, experiment
+from .protocols import Finder
+from .recipe import Recipe, Training
+from .session import Execution
+from .store import Store
+from .trials.collect import collect
+from .trials.results import Results
+from .trials.verdict import LevelVerdict, judge_levels
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from .ticket import Ticket
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A recipe that ran: what was measured, the verdict at each level, and how it went."""
+
+    id: str
+    experiment: Experiment
+    results: Results
+    verdicts: list[LevelVerdict]
+    outcome: Outcome
+
+
+def run_recipes(
+    recipes: Sequence[Recipe],
+    store: Store,
+    execution: Execution,
+    workers: int = 0,
+    watcher: Watcher | None = None,
+) -> list[Finished]:
+    """Run recipes as one job graph; what they share runs once, what is done is not run again.
+
+    Raises:
+        BadInput, DataError: something in a recipe is wrong; nothing ran.
+        StoreError: the store cannot be written.
+    """
+    laid = [experiment(recipe, execution.data) for recipe in recipes]
+    store.prepare()
+    for one in laid:
+        runs.note(store, one, "running")
+    goals = [goal for one in laid for goal in one.goals]
+    outcome = run(goals, store, execution, workers, watcher)
+    finished = []
+    for one in laid:
+        keys = {job.key for job in one.jobs}
+        failed = {k: v for k, v in outcome.failed.items() if k in keys}
+        name = runs.note(store, one, "failed" if failed else "done", failed)
+        finished.append(judged(name, one, store, replace_failed(outcome, failed)))
+    return finished
+
+
+def replace_failed(outcome: Outcome, failed: dict[str, str]) -> Outcome:
+    """Return an outcome with the failures of one experiment only."""
+    return replace(outcome, failed=failed)
+
+
+def judged(name: str, one: Experiment, store: Store, outcome: Outcome) -> Finished:
+    """Collect and judge what the store holds of an experiment."""
+    results = collect(one, store, outcome.failed)
+    paired = one.recipe.compare == "paired"
+    return Finished(name, one, results, judge_levels(results, paired=paired), outcome)
+
+
+def find(
+    model: str | nn.Module = "lenet-300-100",
+    task: str = "digits",
+    *,
+    finder: Finder | None = None,
+    sparsity: float = 0.9,
+    seed: int = 0,
+    training: Training | None = None,
+    store: Path | str = "lth-store",
+    workers: int = 0,
+    data: Path | None = None,
+    device: str = "cpu",
+    **fields: Any,
+) -> Ticket:
+    """Find one ticket and return it; running it again returns the same one at once.
+
+    Args:
+        model: a name of ``lth-zoo ls models``, ``module:function``, or an ``nn.Module``,
+            whose own weights are then the initial state.
+        task: a name of ``lth-zoo ls tasks``.
+        finder: how; iterative magnitude pruning by default.
+        sparsity: removed share of the prunable weights, in [0, 1).
+        seed: root seed of everything random.
+        training: hyper-parameters; the defaults of :class:`~lth_zoo.recipe.Training`.
+        store: folder of all results.
+        workers: worker processes; 0 (the default) runs in this one, which needs no
+            ``if __name__ == "__main__"`` in a script.
+        data: folder of local data sets.
+        device: where tensors live.
+        **fields: any other field of :class:`~lth_zoo.recipe.Recipe`.
+
+    Raises:
+        BadInput, DataError, StoreError: see the message.
+        JobFailed: a job failed; the message has each one's reason.
+    """
+    from .objects import registered
+    from .tickets import ticket_of
+
+    with registered(model, store) as (name, place):
+        recipe = Recipe(
+            model=name,
+            task=task,
+            sparsity=sparsity,
+            seeds=(seed,),
+            controls=(),
+            **({"finder": finder} if finder else {}),
+            **({"training": training} if training else {}),
+            **fields,
+        )
+        execution = Execution(device=device, data=data)
+        (finished,) = run_recipes([recipe], Store(place), execution, workers)
+        finished_or_raise(finished)
+        return ticket_of(finished.experiment.tickets()[0], finished, Store(place))
+
+
+def finished_or_raise(finished: Finished) -> None:
+    """Raise if any job of a run failed.
+
+    Raises:
+        JobFailed: with every reason.
+    """
+    from .errors import JobFailed
+
+    if finished.outcome.failed:
+        reasons = "; ".join(sorted(set(finished.outcome.failed.values())))
+        raise JobFailed(f"{len(finished.outcome.failed)} jobs failed: {reasons}")
+
+
+def verify(
+    ticket: Ticket,
+    *,
+    seeds: Sequence[int] = (0, 1, 2, 3, 4),
+    controls: Sequence[str] | None = None,
+    store: Path | str = "lth-store",
+    workers: int = 0,
+    data: Path | None = None,
+    device: str = "cpu",
+    watcher: Watcher | None = None,
+) -> LevelVerdict:
+    """Judge a ticket: its recipe over several seeds, each with its own search and controls.
+
+    Raises:
+        BadInput: the ticket carries no recipe (it was imported).
+        JobFailed: a job failed.
+    """
+    from .tickets import recipe_of
+
+    recipe = recipe_of(ticket, tuple(seeds), None if controls is None else tuple(controls))
+    execution = Execution(device=device, data=data)
+    (finished,) = run_recipes([recipe], Store(store), execution, workers, watcher)
+    finished_or_raise(finished)
+    return finished.verdicts[-1]

@@ -1,0 +1,44 @@
+"""lth-zoo report: figures, tables and one HTML page of runs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from .options import Place, emit, parse
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report(Place):
+    """Write what the store holds of runs: PNG figures, Markdown, JSON and one HTML page."""
+
+    runs: Annotated[tuple[str, ...], tyro.conf.Positional] = ()
+    """Run ids or recipe names (default: all of the store)."""
+    out: Path = Path("report")
+    """Folder to write; an earlier report there is replaced."""
+    title: str = "Lottery tickets"
+    """Title of the page."""
+
+
+def run(args: Sequence[str]) -> int:
+    """Run the command."""
+    options = parse(Report, args, "report")
+    from ..errors import BadInput
+    from ..report.page import write_report
+    from ..runs import listed
+    from ..store import Store
+    from ..trials.collect import collect
+
+    store = Store(options.store)
+    records = listed(store, options.runs)
+    results = [collect(r.experiment(), store, r.failed) for r in records]
+    results = [r for r in results if r.runs]
+    if not results:
+        raise BadInput(f"{store.root} holds no finished run; start one with lth-zoo find")
+    answer = write_report(results, options.out, title=options.title)
+    emit(answer, options.json, f"wrote {options.out / 'index.html'}")
+    return 0

@@ -1,0 +1,84 @@
+"""lth-zoo show: one recipe, model or ticket, whole."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+
+from ..errors import BadInput, LthZooError
+from ..recipe import shipped
+from .ls import table_of
+from .options import Output, emit, parse
+
+
+@dataclass(frozen=True, kw_only=True)
+class Show(Output):
+    """Show a recipe as YAML (copy it: lth-zoo show quick > mine.yaml), a model, or a ticket."""
+
+    name: Annotated[str, tyro.conf.Positional]
+    """A recipe, a model, or a ticket's folder or hub id."""
+    task: str = "digits"
+    """Task whose shapes a model is built for."""
+    data: Path | None = None
+    """Folder of local data sets (default: LTH_ZOO_DATA, then ../shared/data)."""
+
+
+def run(args: Sequence[str]) -> int:
+    """Run the command."""
+    options = parse(Show, args, "show")
+    name = options.name
+    if name in shipped() or name.endswith((".yaml", ".yml")):
+        from ..parse import load, to_yaml
+
+        recipe = load(name)
+        emit(recipe.to_dict(), options.json, None if options.json else to_yaml(recipe).rstrip())
+    elif Path(name).is_dir():
+        _ticket(name, options.json)
+    else:
+        _model(options)
+    return 0
+
+
+def _ticket(name: str, as_json: bool) -> None:
+    from ..card import card
+    from ..ticket import Ticket
+
+    ticket = Ticket.from_pretrained(name)
+    answer = {**ticket.meta, "id": ticket.id, "counts": ticket.counts(), "layers": ticket.masks.counts}
+    rows = [
+        {"tensor": n, "kept": f"{kept:,}", "of": f"{total:,}", "density": f"{kept / max(total, 1):.2%}"}
+        for n, (kept, total) in ticket.masks.counts.items()
+    ]
+    emit(answer, as_json, [card(ticket), table_of(rows, "masked tensors")])
+
+
+def _model(options: Show) -> None:
+    from ..protocols import adapter_of, task_of
+    from ..seeds import seeded
+
+    try:
+        adapter = adapter_of(options.name)
+    except BadInput as error:
+        raise LthZooError(f"{error} Nor is it a recipe ({', '.join(sorted(shipped()))}) or a ticket.") from error
+    signature = task_of(options.task, options.data).signature
+    with seeded(0, "init"):
+        model = adapter.build(options.name, signature)
+    total = sum(p.numel() for p in model.parameters())
+    rows: list[dict[str, Any]] = [
+        {
+            "tensor": name,
+            "layer": entry.layer,
+            "role": entry.role,
+            "shape": list(model.get_parameter(name).shape),
+            "weights": model.get_parameter(name).numel(),
+        }
+        for name, entry in adapter.prunable(model).items()
+    ]
+    prunable = sum(row["weights"] for row in rows)
+    answer = {"model": options.name, "parameters": total, "prunable": prunable, "tensors": rows}
+    counts = f"{options.name}: {total:,} parameters, {prunable:,} of them prunable weights"
+    emit(answer, options.json, [table_of(rows, "prunable tensors"), counts])

@@ -1,0 +1,57 @@
+"""What a finished run looks like on the screen."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from ..api import Finished
+from . import FAILED
+from .progress import clock, describe
+
+
+def say(finished: Finished, saved: Sequence[str] = ()) -> list[Any]:
+    """Return the parts to print: the table of levels and arms, the last verdict, where things are."""
+    from ..report.tables import text_table
+
+    outcome = finished.outcome
+    parts: list[Any] = []
+    if finished.results.runs:
+        parts.append(text_table(finished.results, finished.verdicts))
+    if finished.verdicts:
+        last = finished.verdicts[-1]
+        parts.append(f"level {last.level}, {last.sparsity:.2%} sparsity: {last.verdict.sentence}")
+    found = f"{outcome.done} jobs run in {clock(outcome.seconds)}, {outcome.cached} found done"
+    parts.append(f"{found}; run {finished.id}")
+    if saved:
+        parts.append(f"tickets: {saved[0]}" + (f" and {len(saved) - 1} more" if saved[1:] else ""))
+    if outcome.failed:
+        parts += _failures(finished)
+    return parts
+
+
+def failures(finished: Finished) -> list[dict[str, str]]:
+    """Return what failed: the job, and why."""
+    jobs = {job.key: job for job in finished.experiment.jobs}
+    return [
+        {"job": describe(jobs[key]), "key": key, "error": error}
+        for key, error in finished.outcome.failed.items()
+    ]
+
+
+def _failures(finished: Finished) -> list[Any]:
+    from rich.table import Table
+
+    table = Table("job", "why", "times", title="failed")
+    counts = Counter((row["job"], row["error"]) for row in failures(finished))
+    for (job, error), count in counts.items():
+        table.add_row(job, error, str(count))
+    blocked = len(finished.outcome.blocked)
+    advice = "everything else is kept: mend the cause and run the same command again"
+    return [table, f"{blocked} jobs that rest on these were not run; {advice}"]
+
+
+def exit_code(*finished: Finished) -> int:
+    """Return 0, or 1 if any job failed."""
+    return FAILED if any(one.outcome.failed for one in finished) else 0

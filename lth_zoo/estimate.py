@@ -1,0 +1,120 @@
+"""What a graph will cost, from earlier jobs of the same shape or a short probe."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from .engines.local import needed
+from .experiment import experiment
+from .jobs import Job
+from .protocols import adapter_of, task_of
+from .recipe import Recipe
+from .seeds import seeded
+from .session import Execution
+from .store import Store
+
+PROBE = 20
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Jobs still to run, and what they cost; ``seconds`` is wall time over the workers."""
+
+    jobs: list[Job]
+    cached: int
+    iterations: int
+    seconds: float
+    disk: int
+    source: str
+
+
+def estimate(
+    recipes: Sequence[Recipe], store: Store, execution: Execution, workers: int
+) -> Estimate:
+    """Return what running the recipes would cost; writes nothing.
+
+    Raises:
+        BadInput, DataError: something in a recipe is wrong.
+    """
+    goals = [goal for recipe in recipes for goal in experiment(recipe, execution.data).goals]
+    jobs, cached = needed(goals, store)
+    trainings = [job for job in jobs if job.kind == "train"]
+    past = _past(store)
+    seconds, probed, sizes = 0.0, {}, {}
+    for job in trainings:
+        shape = _shape(job)
+        if shape not in past and shape not in probed:
+            probed[shape] = probe(job, execution)
+        seconds += (job.config["end"] - job.config["begin"]) * past.get(shape, probed.get(shape, 0.0))
+        name = (job.config["model"], job.config["task"])
+        sizes.setdefault(name, _size(*name, execution))
+    disk = sum(_disk(job, sizes.get((job.config["model"], job.config["task"]), 0)) for job in jobs)
+    source = "from a probe of 20 iterations" if probed else "from earlier jobs of this store"
+    return Estimate(
+        jobs=jobs,
+        cached=cached,
+        iterations=sum(job.config["end"] - job.config["begin"] for job in trainings),
+        seconds=seconds / max(1, min(workers, len(trainings))),
+        disk=disk,
+        source=source if trainings else "nothing to train",
+    )
+
+
+def _shape(job: Job) -> tuple[str, str, str]:
+    training = job.config["training"]
+    how = {k: training[k] for k in ("batch_size", "optimizer", "accumulation", "precision", "threads")}
+    return job.config["model"], job.config["task"], str(sorted(how.items()))
+
+
+def _past(store: Store) -> dict[tuple[str, str, str], float]:
+    """Return seconds an iteration of what the store has trained, by shape; the median."""
+    times: dict[tuple[str, str, str], list[float]] = {}
+    for entry in store.entries():
+        if entry.manifest["kind"] == "train":
+            job = Job("train", entry.manifest["config"])
+            count = job.config["end"] - job.config["begin"]
+            seconds = entry.manifest["record"]["seconds"] / max(1, count)
+            times.setdefault(_shape(job), []).append(seconds)
+    return {shape: statistics.median(values) for shape, values in times.items()}
+
+
+def probe(job: Job, execution: Execution) -> float:
+    """Train a few iterations without masks; return seconds an iteration, one evaluation spread in."""
+    from .recipe import Training, build
+    from .train import Loop
+
+    config = job.config
+    training: Training = build(Training, dict(config["training"]))
+    short = replace(training, iterations=2 * PROBE, evaluate_every=10**9)
+    task = task_of(config["task"], execution.data)
+    with seeded(0, "init"):
+        model = adapter_of(config["model"]).build(config["model"], task.signature)
+    loop = Loop(model, task, short, seed=0, end=PROBE, device=execution.device)
+    loop.run()  # warm-up
+    began = time.perf_counter()
+    task.evaluate(model, "validation")
+    look = time.perf_counter() - began
+    loop.end = 2 * PROBE
+    began = time.perf_counter()
+    loop.run()
+    spent = time.perf_counter() - began - look
+    return spent / PROBE + look / training.evaluate_every
+
+
+def _size(model: str, task: str, execution: Execution) -> int:
+    with seeded(0, "init"):
+        built = adapter_of(model).build(model, task_of(task, execution.data).signature)
+    return sum(t.numel() * t.element_size() for t in built.state_dict().values())
+
+
+def _disk(job: Job, size: int) -> int:
+    if job.kind in ("init", "control"):
+        return size + size // 32
+    if job.kind == "prune":
+        return size // 32
+    return {"weights": size, "snapshot": 3 * size}.get(job.config.get("keep", ""), 0) + 20_000
+
+

@@ -1,0 +1,48 @@
+"""Dropping what a store can make again."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from .lock import Lock
+from .session import STATE
+from .store import MANIFEST, Store
+
+
+@dataclass
+class Freed:
+    """What was dropped."""
+
+    bytes: int = 0
+    weights: int = 0
+    leftovers: int = 0
+
+
+def collect_garbage(store: Store, dry_run: bool = False) -> Freed:
+    """Drop trained weights and the folders of dead attempts.
+
+    Rewind snapshots, initial states, masks, metrics and curves stay. Folders that a live
+    process holds are left alone.
+    """
+    freed = Freed()
+    for entry in store.entries():
+        config = entry.manifest["config"]
+        if entry.manifest["kind"] == "train" and config["keep"] == "weights" and STATE in entry:
+            freed.weights += 1
+            freed.bytes += entry.manifest["files"][STATE]["bytes"]
+            if not dry_run:
+                store.drop(entry, STATE)
+    for folder in sorted(store.root.glob("*/*")):
+        unfinished = folder.is_dir() and len(folder.name) == 64 and not (folder / MANIFEST).exists()
+        if unfinished and Lock(folder / "lock").holder() is None:
+            freed.leftovers += 1
+            freed.bytes += _bytes(folder)
+            if not dry_run:
+                shutil.rmtree(folder, ignore_errors=True)
+    return freed
+
+
+def _bytes(folder: Path) -> int:
+    return sum(p.stat().st_size for p in folder.rglob("*") if p.is_file())

@@ -1,0 +1,313 @@
+"""The ticket: masks, the state to train from, and where both came from.
+
+On disk a ticket is a folder. ``ticket.json`` is written in one canonical form and carries its
+own digest and those of the tensor files, so every flipped byte is noticed. Loading reads JSON
+and safetensors and executes nothing.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from .card import card
+from .errors import BadInput, StoreError, TicketError
+from .formats import dump_masks, dump_tensors, load_masks, load_tensors, state_fingerprint
+from .jobs import canonical
+from .masks import Masks
+from .protocols import Signature, adapter_of
+
+SCHEMA = 1
+META, MASKS, STATE, CARD = "ticket.json", "masks.safetensors", "state.safetensors", "README.md"
+
+
+@dataclass(frozen=True)
+class Ticket:
+    """A sparse subnetwork and the state it trains from.
+
+    ``masks`` says what is kept; ``state`` is the model's state dict at the rewind point, its
+    pruned entries 0; ``meta`` is plain data: model, signature, recipe, level, seed, metrics,
+    curve, cost, library versions.
+    """
+
+    masks: Masks
+    state: Mapping[str, Tensor]
+    meta: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        state = dict(self.state)
+        for name, mask in self.masks.items():
+            if name not in state:
+                raise TicketError(f"mask {name!r} has no tensor in the state")
+            if state[name].shape != mask.shape:
+                raise TicketError(
+                    f"{name!r}: the mask has shape {tuple(mask.shape)}, the state "
+                    f"{tuple(state[name].shape)}"
+                )
+            state[name] = torch.where(mask, state[name], torch.zeros((), dtype=state[name].dtype))
+        object.__setattr__(self, "state", state)
+
+    def __repr__(self) -> str:
+        model = self.meta.get("model", "a model")
+        return f"Ticket({self.id[:12]}, {model}, sparsity {self.masks.sparsity:.4f})"
+
+    @property
+    def id(self) -> str:
+        """sha256 over masks, starting state and recipe key: the same search has the same id."""
+        parts = [self.masks.digest(), state_fingerprint(dict(self.state)), self.meta.get("recipe_key")]
+        return hashlib.sha256(canonical(parts).encode()).hexdigest()
+
+    @property
+    def sparsity(self) -> float:
+        """Removed share of the prunable weights."""
+        return self.masks.sparsity
+
+    # -- use ------------------------------------------------------------------------------
+
+    def materialize(self, trust_code: bool = False) -> nn.Module:
+        """Return an ordinary module: built, rewound and masked.
+
+        A model of ``module:function`` is somebody's code: it is only imported with
+        ``trust_code``.
+
+        Raises:
+            BadInput: the ticket names no model, or its code is not trusted.
+            TicketError: a tensor does not fit.
+        """
+        name = self.meta.get("model")
+        if not name or name.startswith("object/"):
+            raise BadInput("the ticket names no model that can be built; use apply_to(model)")
+        if ":" in name and not trust_code:
+            raise BadInput(f"model {name!r} imports code; pass trust_code=True if you trust it")
+        shape = self.meta["signature"]
+        model = adapter_of(name).build(name, Signature(tuple(shape["input"]), shape["output"]))
+        self.apply_to(model)
+        return model
+
+    def apply_to(self, model: nn.Module) -> Masks:
+        """Load the state into a model and prune it; returns the masks, to be enforced.
+
+        Raises:
+            TicketError: a tensor is missing, left over, or of another shape.
+        """
+        theirs = model.state_dict()
+        for name, tensor in self.state.items():
+            if name not in theirs:
+                raise TicketError(f"the model has no tensor {name!r}")
+            if theirs[name].shape != tensor.shape:
+                raise TicketError(
+                    f"{name!r} is {tuple(theirs[name].shape)} in the model, "
+                    f"{tuple(tensor.shape)} in the ticket"
+                )
+        if missing := sorted(set(theirs) - set(self.state)):
+            raise TicketError(f"the ticket has no tensor {missing[0]!r} (of {len(missing)} missing)")
+        model.load_state_dict(dict(self.state))
+        self.masks.apply_(model)
+        return self.masks
+
+    # -- files ----------------------------------------------------------------------------
+
+    def save_pretrained(self, folder: Path | str) -> Path:
+        """Write the ticket folder; an earlier ticket there is replaced whole.
+
+        Raises:
+            BadInput: the folder holds something else.
+            StoreError: it cannot be written; nothing half written stays.
+        """
+        folder = Path(folder)
+        if folder.exists() and not (folder / META).is_file() and any(folder.iterdir()):
+            raise BadInput(f"{folder} holds other files; choose an empty or new folder")
+        files = {MASKS: dump_masks(self.masks), STATE: self._dump_state()}
+        files[META] = sealed(self.meta | {"id": self.id, "counts": self.counts()}, files)
+        files[CARD] = card(self).encode()
+        try:
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            part = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+            try:
+                for name, data in files.items():
+                    (part / name).write_bytes(data)
+                part.chmod(0o755)
+                if folder.exists():
+                    shutil.rmtree(folder)
+                part.replace(folder)
+            finally:
+                shutil.rmtree(part, ignore_errors=True)
+        except OSError as error:
+            raise StoreError(f"cannot write {folder}: {error.strerror}") from error
+        return folder
+
+    def _dump_state(self) -> bytes:
+        """Keep the values that are kept, flat, and every unmasked tensor whole."""
+        tensors = {n: t[self.masks[n]] if n in self.masks else t for n, t in self.state.items()}
+        return dump_tensors(tensors, {"compact": sorted(self.masks)})
+
+    def counts(self) -> dict[str, int]:
+        """Return kept and prunable weights, and all parameters and buffers, as denominators."""
+        return {
+            "kept": self.masks.kept,
+            "prunable": self.masks.size,
+            "all": sum(t.numel() for t in self.state.values()),
+        }
+
+    @classmethod
+    def from_pretrained(cls, source: Path | str, revision: str | None = None) -> Ticket:
+        """Read a ticket folder, or fetch one from the Hugging Face hub by id.
+
+        Raises:
+            TicketError: missing, damaged, or of a newer schema.
+        """
+        folder = Path(source)
+        if not folder.is_dir():
+            folder = _fetch(str(source), revision)
+        meta, files = opened(folder)
+        masks = load_masks(files[MASKS], f"{folder / MASKS}")
+        tensors, info = load_tensors(files[STATE], f"{folder / STATE}")
+        state = {}
+        for name, tensor in tensors.items():
+            state[name] = tensor
+            if name in info["compact"]:
+                mask = masks[name]
+                if tensor.numel() != mask.sum():
+                    raise TicketError(f"{folder}: {name!r} has {tensor.numel()} values for its mask")
+                state[name] = torch.zeros(mask.shape, dtype=tensor.dtype)
+                state[name][mask] = tensor
+        ticket = cls(masks, state, {k: v for k, v in meta.items() if k not in ("id", "counts")})
+        if ticket.id != meta["id"]:
+            raise TicketError(f"{folder} holds ticket {ticket.id[:12]}, its {META} says {meta['id'][:12]}")
+        return ticket
+
+    def push_to_hub(self, repo_id: str, *, private: bool = False, token: str | None = None) -> str:
+        """Upload the ticket folder to the Hugging Face hub; returns its address."""
+        from huggingface_hub import HfApi
+
+        api = HfApi(token=token)
+        api.create_repo(repo_id, private=private, exist_ok=True)
+        with tempfile.TemporaryDirectory() as folder:
+            self.save_pretrained(Path(folder) / "ticket")
+            info = api.upload_folder(
+                repo_id=repo_id,
+                folder_path=str(Path(folder) / "ticket"),
+                commit_message=f"ticket {self.id[:12]}",
+            )
+        return str(info)
+
+    # -- masks of others --------------------------------------------------------------------
+
+    @classmethod
+    def from_masks(
+        cls,
+        masks: Mapping[str, Tensor],
+        state: Mapping[str, Tensor],
+        *,
+        polarity: Literal["keep", "prune"],
+        meta: Mapping[str, Any] | None = None,
+    ) -> Ticket:
+        """Take in a plain mask dictionary; ``polarity`` says what its ones mean.
+
+        Raises:
+            BadInput: the polarity is not said, or a mask holds anything but zeros and ones.
+        """
+        if polarity not in ("keep", "prune"):
+            raise BadInput(f"polarity {polarity!r} is not keep (1 = kept) or prune (1 = removed)")
+        kept = {}
+        for name, mask in masks.items():
+            if not torch.isin(mask.float(), torch.tensor([0.0, 1.0])).all():
+                raise BadInput(f"mask {name!r} holds other values than 0 and 1")
+            kept[name] = mask.bool() if polarity == "keep" else ~mask.bool()
+        origin = {"origin": "imported", **(meta or {})}
+        return cls(Masks(kept), {n: t.detach().clone() for n, t in state.items()}, origin)
+
+    @classmethod
+    def from_torch_prune(cls, source: nn.Module | Mapping[str, Tensor]) -> Ticket:
+        """Take in a model pruned by ``torch.nn.utils.prune``, or its state dict.
+
+        Raises:
+            BadInput: there is no ``*_orig`` / ``*_mask`` pair in it.
+        """
+        given = source.state_dict() if isinstance(source, nn.Module) else source
+        masks = {n.removesuffix("_mask"): t for n, t in given.items() if n.endswith("_mask")}
+        masks = {n: t for n, t in masks.items() if f"{n}_orig" in given}
+        if not masks:
+            raise BadInput("no pair of *_orig and *_mask tensors: nothing was pruned by torch prune")
+        dropped = {f"{n}_mask" for n in masks}
+        renamed = {f"{n}_orig": n for n in masks}
+        state = {renamed.get(n, n): t for n, t in given.items() if n not in dropped}
+        return cls.from_masks(masks, state, polarity="keep", meta={"origin": "torch.nn.utils.prune"})
+
+    def with_meta(self, **more: Any) -> Ticket:
+        """Return the ticket with more provenance."""
+        return replace(self, meta={**copy.deepcopy(self.meta), **more})
+
+
+def sealed(meta: Mapping[str, Any], files: Mapping[str, bytes]) -> bytes:
+    """Return ``ticket.json``: the metadata, every file's digest, and a digest of it all."""
+    table = {n: {"sha256": _sha(data), "bytes": len(data)} for n, data in files.items()}
+    body = {"schema": SCHEMA, "ticket": dict(meta), "files": table}
+    return _written({**body, "digest": _sha(canonical(body).encode())})
+
+
+def opened(folder: Path) -> tuple[dict[str, Any], dict[str, bytes]]:
+    """Return a ticket folder's metadata and its checked files.
+
+    Raises:
+        TicketError: it is damaged, not a ticket, or of a newer schema.
+    """
+    raw = _read(folder / META)
+    try:
+        data = json.loads(raw)
+        schema, digest, table = data["schema"], data["digest"], data["files"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise TicketError(f"{folder / META} is damaged: {error}") from error
+    if isinstance(schema, int) and schema > SCHEMA:
+        raise TicketError(
+            f"{folder} has schema {schema}, this version reads up to {SCHEMA}: update lth-zoo"
+        )
+    body = {k: v for k, v in data.items() if k != "digest"}
+    if _sha(canonical(body).encode()) != digest or _written(data) != raw:
+        raise TicketError(f"{folder / META} is damaged: its digest differs")
+    if sorted(table) != sorted((MASKS, STATE)):
+        raise TicketError(f"{folder / META} names files {sorted(table)}, not {[MASKS, STATE]}")
+    files = {}
+    for name in table:
+        files[name] = _read(folder / name)
+        if _sha(files[name]) != table[name]["sha256"]:
+            raise TicketError(f"{folder / name} is damaged: its sha256 differs")
+    return data["ticket"], files
+
+
+def _written(data: Any) -> bytes:
+    return json.dumps(data, indent=1, sort_keys=True).encode()
+
+
+def _sha(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError as error:
+        raise TicketError(f"{path} is missing: this is no whole ticket") from error
+    except OSError as error:
+        raise TicketError(f"cannot read {path}: {error.strerror}") from error
+
+
+def _fetch(source: str, revision: str | None) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    try:
+        found = snapshot_download(source, revision=revision, allow_patterns=[META, MASKS, STATE])
+    except (HFValidationError, HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        raise TicketError(f"{source!r} is neither a ticket folder nor to be had from the hub: {error}") from error
+    return Path(found)

@@ -1,0 +1,83 @@
+"""Tickets out of the store, and recipes out of tickets."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+from typing import TYPE_CHECKING, Any
+
+from .errors import BadInput
+from .experiment import Arm
+from .formats import load_masks, load_snapshot
+from .jobs import DENSE, TICKET
+from .protocols import task_of
+from .recipe import Recipe
+from .runs import recipe_key
+from .session import MASKS, STATE
+from .store import Store
+from .ticket import Ticket
+from .trials.results import Results
+
+if TYPE_CHECKING:
+    from .api import Finished
+
+
+def ticket_of(arm: Arm, finished: Finished, store: Store) -> Ticket:
+    """Return the ticket of one arm of a finished run."""
+    level, recipe = arm.level, finished.experiment.recipe
+    trained, start = store.entry(arm.goal), store.entry(level.start)
+    masks = store.entry(level.masks) if level.masks else None
+    if trained is None or start is None or masks is None:
+        raise BadInput(f"seed {arm.seed} has no ticket at level {level.index}: its search did not end")
+    one = replace(recipe, seeds=(arm.seed,), controls=())
+    record = trained.manifest["record"]
+    meta: dict[str, Any] = {
+        "model": recipe.model,
+        "signature": asdict(task_of(recipe.task).signature),
+        "recipe": recipe.to_dict(),
+        "recipe_key": recipe_key(one),
+        "data": finished.experiment.fingerprint,
+        "level": level.index,
+        "seed": arm.seed,
+        "headline": finished.results.headline,
+        "metrics": trained.json()["metrics"],
+        "curve": _curve(finished.results, arm),
+        "cost": finished.results.cost,
+        "versions": {name: record[name] for name in ("lth_zoo", "torch")},
+    }
+    for verdict in finished.verdicts:
+        if verdict.level == level.index and len(recipe.seeds) > 1:
+            meta["verdict"] = verdict.verdict.sentence
+    return Ticket(
+        load_masks(masks.read(MASKS)), load_snapshot(start.read(STATE)).state, meta
+    )
+
+
+def _curve(results: Results, arm: Arm) -> list[dict[str, float]]:
+    rows = []
+    for level in results.levels():
+        for run in results.select(TICKET if level else DENSE, level):
+            if run.seed == arm.seed and level <= arm.level.index:
+                value = run.metrics["test"][results.headline]
+                rows.append({"level": level, "density": run.density, "value": value})
+    return rows
+
+
+def recipe_of(
+    ticket: Ticket, seeds: tuple[int, ...], controls: tuple[str, ...] | None = None
+) -> Recipe:
+    """Return the recipe that found a ticket, down to its level, for several seeds.
+
+    Raises:
+        BadInput: the ticket was imported and carries none.
+    """
+    if "recipe" not in ticket.meta:
+        raise BadInput(
+            "the ticket carries no recipe (it was imported), so its search cannot be repeated"
+        )
+    recipe = Recipe.from_dict(ticket.meta["recipe"])
+    finder = recipe.finder
+    if hasattr(finder, "levels"):
+        finder = replace(finder, levels=ticket.meta["level"])  # type: ignore[call-arg]
+    default = Recipe().controls
+    chosen = controls if controls is not None else (recipe.controls or default)
+    return replace(recipe, finder=finder, seeds=seeds, controls=chosen)

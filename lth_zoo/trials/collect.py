@@ -1,0 +1,100 @@
+"""Finished jobs of an experiment as :class:`~lth_zoo.trials.results.Results`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from ..experiment import Arm, Experiment
+from ..jobs import Job, graph
+from ..protocols import task_of
+from ..session import LOG
+from ..store import Entry, Store
+from .results import DENSE, Results, Run
+
+
+def collect(
+    experiment: Experiment, store: Store, failed: Mapping[str, str] | None = None
+) -> Results:
+    """Read what the store holds of an experiment; ``failed`` maps job keys to reasons.
+
+    Arms that neither ran nor failed are left out.
+    """
+    recipe = experiment.recipe
+    task = task_of(recipe.task)
+    failed = dict(failed or {})
+    runs = [run for arm in experiment.arms if (run := _run(arm, store, failed)) is not None]
+    return Results(
+        recipe=recipe.to_dict(),
+        headline=task.headline,
+        higher_is_better=task.higher_is_better,
+        margin=task.margin,
+        runs=_sized(runs),
+        cost=cost(experiment, store),
+    )
+
+
+def _run(arm: Arm, store: Store, failed: Mapping[str, str]) -> Run | None:
+    goal = arm.goal
+    entry = store.entry(goal)
+    base = {"arm": arm.name, "level": arm.level.index, "seed": arm.seed}
+    if entry is None:
+        reasons = [failed[j.key] for j in graph([goal]) if j.key in failed]
+        if not reasons:
+            return None
+        return Run(**base, kept=0, prunable=0, parameters=0, metrics={}, error=reasons[0],
+                   flags=("diverged",) if "not finite" in reasons[0] or "the loss is" in reasons[0] else ())
+    found = entry.json()
+    layers = {name: (kept, total) for name, (kept, total) in found["masks"].items()}
+    return Run(
+        **base,
+        kept=sum(kept for kept, _ in layers.values()),
+        prunable=sum(total for _, total in layers.values()),
+        parameters=found["parameters"],
+        metrics=found["metrics"],
+        curve=_curve(entry),
+        early_stop=found["early_stop"],
+        iterations=found["iterations"],
+        seconds=entry.manifest["record"]["seconds"],
+        layers=layers,
+        flags=tuple(found["flags"]),
+    )
+
+
+def _curve(entry: Entry) -> list[dict[str, float]]:
+    return [json.loads(line) for line in entry.read(LOG).decode().splitlines()]
+
+
+def _sized(runs: list[Run]) -> list[Run]:
+    """Give dense runs, which have no masks, the counts of the tickets' denominators."""
+    from dataclasses import replace
+
+    size = max((run.prunable for run in runs), default=0)
+    return [replace(r, kept=size, prunable=size) if r.arm == DENSE and not r.prunable else r for r in runs]
+
+
+def cost(experiment: Experiment, store: Store) -> dict[str, float]:
+    """Return what the search cost, in whole dense trainings, iterations and seconds.
+
+    ``search_dense_runs`` counts a seed's search up to its last mask, averaged over seeds;
+    ``iterations_total`` and ``seconds_total`` count every job, controls included.
+    """
+    recipe = experiment.recipe
+    masks = [arm.level.masks for arm in experiment.tickets() if arm.level.masks is not None]
+    searched = sum(_iterations(job) for mask in masks for job in graph([mask]))
+    every = experiment.jobs
+    return {
+        "search_dense_runs": searched / recipe.training.iterations / max(1, len(masks)),
+        "iterations_total": float(sum(map(_iterations, every))),
+        "seconds_total": sum(_seconds(store.entry(job)) for job in every),
+    }
+
+
+def _iterations(job: Job) -> int:
+    return int(job.config["end"] - job.config["begin"]) if job.kind == "train" else 0
+
+
+def _seconds(entry: Entry | None) -> float:
+    record: dict[str, Any] = entry.manifest["record"] if entry else {}
+    return float(record.get("seconds", 0.0))
