@@ -1,7 +1,7 @@
 # `make` lists the targets. On a fresh machine `make demo` and `make test` need only
 # Python 3.11+ and make; another interpreter: `make demo PYTHON=python3.12`.
-# Linux without a GPU: PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu spares
-# gigabytes of CUDA.
+# Linux without a GPU: point pip at PyTorch's CPU wheels (see its installation page) to
+# spare gigabytes of CUDA.
 
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c

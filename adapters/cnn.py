@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 import re
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 from lth_zoo.errors import BadInput, unknown
 from lth_zoo.protocols import Adapter, Signature
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from torch import nn
 
 _MODELS = (
@@ -29,7 +31,7 @@ class CNN(Adapter):
     (channels, height, width); LeNet-300-100 flattens any shape.
     """
 
-    models: ClassVar = _MODELS
+    models: Sequence[str] = _MODELS
 
     def owns(self, name: str) -> bool:
         """Say whether the name is one of ``models``, with or without a width."""

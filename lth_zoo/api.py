@@ -11,7 +11,7 @@ from . import runs
 from .engines.local import Outcome, Watcher, run
 from .experiment import Experiment, experiment
 from .protocols import Finder
-from .recipe import Recipe, Training
+from .recipe import Recipe, Training, build
 from .session import Execution
 from .store import Store
 from .trials.collect import collect
@@ -113,16 +113,13 @@ def find(
     from .objects import registered
     from .tickets import ticket_of
 
+    given = {"finder": finder, "training": training}
+    chosen = {k: v for k, v in given.items() if v is not None} | fields
     with registered(model, store) as (name, place):
-        recipe = Recipe(
-            model=name,
-            task=task,
-            sparsity=sparsity,
-            seeds=(seed,),
-            controls=(),
-            **({"finder": finder} if finder else {}),
-            **({"training": training} if training else {}),
-            **fields,
+        recipe: Recipe = build(
+            Recipe,
+            {"model": name, "task": task, "sparsity": sparsity, "seeds": (seed,), "controls": ()}
+            | chosen,
         )
         execution = Execution(device=device, data=data)
         (finished,) = run_recipes([recipe], Store(place), execution, workers)

@@ -17,15 +17,22 @@ from .errors import BadInput
 from .recipe import Training
 
 
-def optimizer_for(training: Training, parameters: list[torch.nn.Parameter]) -> torch.optim.Optimizer:
+def optimizer_for(
+    training: Training, parameters: list[torch.nn.Parameter]
+) -> torch.optim.Optimizer:
     """Return the optimiser of a training, fused where torch has a fused kernel."""
     common: dict[str, Any] = {
         "lr": training.learning_rate,
         "weight_decay": training.weight_decay,
     }
     if training.optimizer == "sgd":
-        momentum = {"momentum": training.momentum, "nesterov": training.nesterov}
-        return torch.optim.SGD(parameters, **common, **momentum, fused=True)
+        return torch.optim.SGD(
+            parameters,
+            **common,
+            momentum=training.momentum,
+            nesterov=training.nesterov,
+            fused=True,
+        )
     if training.optimizer == "adam":
         return torch.optim.Adam(parameters, **common, fused=True)
     if training.optimizer == "adamw":
@@ -45,7 +52,10 @@ class Plain:
     @contextmanager
     def settings(self, training: Training) -> Iterator[None]:
         """Set torch's threads and determinism inside, put them back after."""
-        threads, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+        threads, deterministic = (
+            torch.get_num_threads(),
+            torch.are_deterministic_algorithms_enabled(),
+        )
         torch.set_num_threads(training.threads)
         torch.use_deterministic_algorithms(training.deterministic)
         try:
@@ -64,7 +74,7 @@ class Plain:
 
     def backward(self, loss: Tensor) -> None:
         """Accumulate gradients."""
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
 
     def unscale(self, optimizer: Any) -> None:
         """Bring the gradients to their true scale."""

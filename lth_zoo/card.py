@@ -22,8 +22,8 @@ def card(ticket: Ticket) -> str:
         "",
         f"# {title}",
         "",
-        f"Ticket `{ticket.id[:12]}`: {counts['kept']:,} of {counts['prunable']:,} prunable weights kept "
-        f"({counts['all']:,} values in all).",
+        f"Ticket `{ticket.id[:12]}`: {counts['kept']:,} of {counts['prunable']:,} prunable weights "
+        f"kept ({counts['all']:,} values in all).",
     ]
     if recipe:
         lines += ["", *_facts(meta, recipe)]
@@ -58,7 +58,9 @@ def _facts(meta: Mapping[str, Any], recipe: Mapping[str, Any]) -> list[str]:
         "rewind": finder.get("rewind"),
         "level": meta.get("level"),
         "seed": meta.get("seed"),
-        "search cost": f"{meta['cost']['search_dense_runs']:.1f} dense trainings" if meta.get("cost") else None,
+        "search cost": f"{meta['cost']['search_dense_runs']:.1f} dense trainings"
+        if meta.get("cost")
+        else None,
         "paper": recipe.get("paper") or None,
         "libraries": ", ".join(f"{k} {v}" for k, v in meta.get("versions", {}).items()) or None,
     }

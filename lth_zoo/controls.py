@@ -86,7 +86,7 @@ def random_erk(draft: Draft, seed: int) -> Draft:
 
 
 def random_layer(draft: Draft, seed: int) -> Draft:
-    """Keep a random set with the ticket's layer counts: the same law as ``shuffle``, another draw."""
+    """Keep a random set with the ticket's layer counts: the law of ``shuffle``, another draw."""
     return replace(draft, masks=_shuffled(draft.masks, generator(seed, "prune", "random-layer")))
 
 

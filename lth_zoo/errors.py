@@ -37,8 +37,8 @@ class JobFailed(LthZooError):
 def unknown(kind: str, value: object, allowed: Iterable[str]) -> BadInput:
     """Return the one error for a name that does not exist, with the nearest matches.
 
-    >>> print(unknown("task", "mnits", ["mnist", "digits"]))
-    unknown task 'mnits'; did you mean 'mnist'? Known: digits, mnist
+    >>> print(unknown("task", "mnits", ["mnist", "cora"]))
+    unknown task 'mnits'; did you mean 'mnist'? Known: cora, mnist
     """
     names = sorted(allowed)
     near = difflib.get_close_matches(str(value), names, n=3, cutoff=0.5)

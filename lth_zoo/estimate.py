@@ -43,15 +43,22 @@ def estimate(
     jobs, cached = needed(goals, store)
     trainings = [job for job in jobs if job.kind == "train"]
     past = _past(store)
-    seconds, probed, sizes = 0.0, {}, {}
+    seconds = 0.0
+    probed: dict[tuple[str, str, str], float] = {}
+    sizes: dict[tuple[str, str], int] = {}
     for job in trainings:
         shape = _shape(job)
         if shape not in past and shape not in probed:
             probed[shape] = probe(job, execution)
-        seconds += (job.config["end"] - job.config["begin"]) * past.get(shape, probed.get(shape, 0.0))
-        name = (job.config["model"], job.config["task"])
-        sizes.setdefault(name, _size(*name, execution))
-    disk = sum(_disk(job, sizes.get((job.config["model"], job.config["task"]), 0)) for job in jobs)
+        seconds += (job.config["end"] - job.config["begin"]) * past.get(
+            shape, probed.get(shape, 0.0)
+        )
+    disk = 0
+    for job in jobs:
+        name = job.config["model"], job.config["task"]
+        if name not in sizes:
+            sizes[name] = _size(*name, execution)
+        disk += _disk(job, sizes[name])
     source = "from a probe of 20 iterations" if probed else "from earlier jobs of this store"
     return Estimate(
         jobs=jobs,
@@ -65,7 +72,9 @@ def estimate(
 
 def _shape(job: Job) -> tuple[str, str, str]:
     training = job.config["training"]
-    how = {k: training[k] for k in ("batch_size", "optimizer", "accumulation", "precision", "threads")}
+    how = {
+        k: training[k] for k in ("batch_size", "optimizer", "accumulation", "precision", "threads")
+    }
     return job.config["model"], job.config["task"], str(sorted(how.items()))
 
 
@@ -82,7 +91,7 @@ def _past(store: Store) -> dict[tuple[str, str, str], float]:
 
 
 def probe(job: Job, execution: Execution) -> float:
-    """Train a few iterations without masks; return seconds an iteration, one evaluation spread in."""
+    """Train a few iterations, unmasked; return seconds an iteration, evaluations spread in."""
     from .recipe import Training, build
     from .train import Loop
 
@@ -115,6 +124,5 @@ def _disk(job: Job, size: int) -> int:
         return size + size // 32
     if job.kind == "prune":
         return size // 32
-    return {"weights": size, "snapshot": 3 * size}.get(job.config.get("keep", ""), 0) + 20_000
-
-
+    kept: dict[str, int] = {"weights": size, "snapshot": 3 * size}
+    return kept.get(job.config["keep"], 0) + 20_000

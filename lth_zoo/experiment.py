@@ -15,6 +15,7 @@ from .protocols import adapter_of, task_of
 from .recipe import Recipe
 from .seeds import seeded
 
+
 @dataclass(frozen=True)
 class Arm:
     """One trained network of an experiment."""
@@ -74,8 +75,7 @@ def check(recipe: Recipe, data: Path | None = None) -> str:
         "prune_last": recipe.prune_last,
     }
     layers = [p.layer for p in covered_by(config, prunable).values()]
-    overrides = getattr(recipe.finder, "overrides", dict)()
-    for layer in overrides:
+    for layer in getattr(recipe.finder, "overrides", dict)():
         if layer not in layers:
             raise unknown("layer", layer, layers)
     return fingerprint
@@ -118,5 +118,6 @@ def _controlled(chain: Chain, name: str, level: Level, others: dict[int, Level])
     if not others:
         return chain.control(name, level)
     masks = others[level.index].masks
-    assert masks is not None and level.train is not None
+    assert masks is not None
+    assert level.train is not None
     return Level(level.index, level.start, masks, chain.again(level.train, level.start, masks))

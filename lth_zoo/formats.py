@@ -78,7 +78,7 @@ def state_fingerprint(state: dict[str, Tensor]) -> str:
         if tensor.is_floating_point():
             tensor = tensor + 0.0  # turns -0.0 into 0.0
         hasher.update(json.dumps([name, str(tensor.dtype), list(tensor.shape)]).encode())
-        hasher.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes() if tensor.numel() else b"")
+        hasher.update(
+            tensor.reshape(-1).view(torch.uint8).numpy().tobytes() if tensor.numel() else b""
+        )
     return hasher.hexdigest()
-
-

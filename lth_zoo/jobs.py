@@ -191,7 +191,7 @@ class Chain:
         return Level(0, point, None, self.retrain(rule, point, None, 0).train)
 
     def retrain(self, rule: str, trained: Job, masks: Job | None, index: int) -> Level:
-        """Return a level: the start that the rule gives survivors of ``trained``, and its training."""
+        """Return a level: the start that the rule gives the survivors, and its training."""
         whole = self.recipe.training.iterations
         rewind = Rewind.parse(rule, whole)
         if masks is not None and rewind.kind in ("learning-rate", "none"):
@@ -208,7 +208,8 @@ class Chain:
 
     def control(self, name: str, level: Level) -> Level:
         """Return a level with one ingredient destroyed, and its training."""
-        assert level.masks is not None and level.train is not None
+        assert level.masks is not None
+        assert level.train is not None
         config = {**self._base, "seed": self.seed, "name": name}
         job = Job("control", config, {"masks": level.masks, "start": level.start})
         return Level(level.index, job, job, self.again(level.train, job, job))

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from . import registry
 from .controls import Draft
 from .errors import BadInput, Diverged, StoreError, unknown
+from .hooks import Hook
 from .masks import Masks
 from .protocols import Prunable, Split, Task
 from .recipe import Training, build
@@ -25,7 +26,7 @@ from .seeds import generator, seeded
 from .select import allocate, select
 from .session import LOG, MASKS, RESULT, STATE, Session
 from .store import Entry
-from .train import Hook, Loop
+from .train import Loop
 
 
 def execute(session: Session) -> Entry:
@@ -252,9 +253,7 @@ def covered_by(config: Mapping[str, Any], prunable: Mapping[str, Prunable]) -> d
     return covered
 
 
-def _by_layer(
-    overrides: Mapping[str, str], covered: Mapping[str, Prunable]
-) -> dict[str, Fraction]:
+def _by_layer(overrides: Mapping[str, str], covered: Mapping[str, Prunable]) -> dict[str, Fraction]:
     layers = {p.layer: name for name, p in covered.items()}
     for layer in overrides:
         if layer not in layers:
@@ -277,9 +276,7 @@ def control(session: Session) -> None:
     session.write_masks(changed.masks)
     moved = changed.state is not start.state
     # A new start has no past: its optimiser and generators begin anew.
-    session.write_state(
-        Snapshot(dict(changed.state), start.iteration) if moved else replace(start)
-    )
+    session.write_state(Snapshot(dict(changed.state), start.iteration) if moved else replace(start))
 
 
 def _fresh(session: Session) -> dict[str, Tensor]:

@@ -22,7 +22,18 @@ from .errors import BadInput, unknown
 
 #: Optimisers whose update of a weight is 0 where its weight, gradient and state are 0.
 ELEMENTWISE = frozenset(
-    {"SGD", "Adam", "AdamW", "RMSprop", "NAdam", "RAdam", "Adamax", "Adagrad", "Adadelta", "Adafactor"}
+    {
+        "SGD",
+        "Adam",
+        "AdamW",
+        "RMSprop",
+        "NAdam",
+        "RAdam",
+        "Adamax",
+        "Adagrad",
+        "Adadelta",
+        "Adafactor",
+    }
 )
 
 
@@ -105,7 +116,8 @@ class Masks(Mapping[str, Tensor]):
         for name, mask in self.items():
             if mask.shape != other[name].shape:
                 raise BadInput(
-                    f"mask {name!r} has shape {tuple(mask.shape)} here, {tuple(other[name].shape)} there"
+                    f"mask {name!r} has shape {tuple(mask.shape)} here, "
+                    f"{tuple(other[name].shape)} there"
                 )
             yield name, mask, other[name]
 
@@ -217,7 +229,7 @@ class Enforcer:
 
     def __init__(self, masks: Masks, model: nn.Module) -> None:
         known = dict(model.named_parameters(remove_duplicate=False))
-        self.parameters: list[nn.Parameter] = []
+        self.parameters: list[Tensor] = []
         self.floats: list[Tensor] = []
         for name, mask in masks.items():
             if name not in known:
@@ -248,7 +260,7 @@ class Enforcer:
             torch._foreach_mul_(self.parameters, self.floats)
 
     @torch.no_grad()
-    def tensors_(self, like: Mapping[nn.Parameter, Tensor]) -> None:
+    def tensors_(self, like: Mapping[Any, Tensor]) -> None:
         """Mask tensors that mirror the parameters (an average of the weights)."""
         for parameter, mask in zip(self.parameters, self.floats, strict=True):
             if parameter in like:

@@ -139,7 +139,7 @@ class Adapter:
     """A family of models: what is prunable, how it is built, how its tickets move."""
 
     #: Every name that ``lth-zoo ls models`` shows; ``owns`` may accept more.
-    models: ClassVar[Sequence[str]] = ()
+    models: Sequence[str] = ()
 
     def owns(self, name: str) -> bool:
         """Say whether this family builds a model of that name."""

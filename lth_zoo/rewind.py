@@ -54,7 +54,9 @@ class Rewind:
         if kind is None and percent:
             kind = "step"
         bare = number is None
-        wrong = kind is None or (kind == "step" and bare) or (kind in ("init", "fresh") and not bare)
+        wrong = (
+            kind is None or (kind == "step" and bare) or (kind in ("init", "fresh") and not bare)
+        )
         if wrong or text.strip().endswith("=") or not 0 <= at <= iterations:
             raise BadInput(
                 f"rewind {text!r} is not one of init, step=K, P%, learning-rate[=K|=P%], "
@@ -105,7 +107,7 @@ def clone_state(model: nn.Module) -> dict[str, Tensor]:
 
 
 def optimizer_tensors(
-    optimizer: torch.optim.Optimizer, names: Mapping[nn.Parameter, str], prefix: str = ""
+    optimizer: torch.optim.Optimizer, names: Mapping[Any, str], prefix: str = ""
 ) -> dict[str, Tensor]:
     """Return a copy of an optimiser's state as ``prefix + parameter name/key`` -> tensor."""
     import torch
@@ -120,7 +122,7 @@ def optimizer_tensors(
 
 def load_optimizer(
     optimizer: torch.optim.Optimizer,
-    names: Mapping[nn.Parameter, str],
+    names: Mapping[Any, str],
     tensors: Mapping[str, Tensor],
     prefix: str = "",
 ) -> None:

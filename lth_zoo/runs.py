@@ -48,7 +48,9 @@ def run_id(recipe: Recipe) -> str:
     return f"{slug}-{recipe_key(recipe)[:8]}"
 
 
-def note(store: Store, experiment: Experiment, state: str, failed: Mapping[str, str] | None = None) -> str:
+def note(
+    store: Store, experiment: Experiment, state: str, failed: Mapping[str, str] | None = None
+) -> str:
     """Write a run into the store's list; returns its id."""
     name = run_id(experiment.recipe)
     data = {
@@ -69,7 +71,9 @@ def listed(store: Store, names: tuple[str, ...] = ()) -> list[RunRecord]:
         BadInput: a name fits no run.
         StoreError: a run's file is damaged.
     """
-    found = sorted((_read(p) for p in (store.root / "runs").glob("*.json")), key=lambda r: r.started)
+    found = sorted(
+        (_read(p) for p in (store.root / "runs").glob("*.json")), key=lambda r: r.started
+    )
     if not names:
         return found
     picked = []

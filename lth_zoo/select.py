@@ -82,7 +82,7 @@ def allocate(
         if name not in shapes:
             raise unknown("prunable tensor", name, shapes)
     free = {name: prod(shape) for name, shape in shapes.items() if name not in overrides}
-    sizes = {(name,): prod(shapes[name]) for name in overrides}
+    sizes: dict[tuple[str, ...], int] = {(name,): prod(shapes[name]) for name in overrides}
     shares: dict[tuple[str, ...], Fraction] = {(n,): d for n, d in overrides.items()}
     for names, share in _shares(free, shapes, density, scope, groups or {}).items():
         sizes[names], shares[names] = sum(free[n] for n in names), share
@@ -205,7 +205,9 @@ def _flat(score: Tensor, name: str) -> Tensor:
 
 def _top(flat: list[Tensor], allowed: list[Tensor | None], keep: int) -> list[Tensor]:
     """Return the masks of the ``keep`` highest scores over several flat tensors."""
-    limits = [int(a.sum()) if a is not None else f.numel() for f, a in zip(flat, allowed, strict=True)]
+    limits = [
+        int(a.sum()) if a is not None else f.numel() for f, a in zip(flat, allowed, strict=True)
+    ]
     if keep > sum(limits):
         raise BadInput(f"cannot keep {keep:,} of {sum(limits):,} candidates")
     if keep == sum(limits):

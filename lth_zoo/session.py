@@ -53,7 +53,7 @@ class Session:
     job: Job
     store: Store
     execution: Execution
-    progress: Callable[[int, int], None] = lambda done, total: None
+    progress: Callable[[int, int], None] = lambda *_: None
     written: list[str] = field(default_factory=list)
 
     @property

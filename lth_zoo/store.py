@@ -84,7 +84,9 @@ def atomic_write(path: Path, data: bytes) -> None:
         with suppress(OSError):
             part.unlink()
         full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-        advice = "free some space and run the same command again" if full else "choose another folder"
+        advice = (
+            "free some space and run the same command again" if full else "choose another folder"
+        )
         raise StoreError(f"cannot write {path}: {error.strerror}; {advice}") from error
 
 

@@ -64,7 +64,11 @@ class Ticket:
     @property
     def id(self) -> str:
         """sha256 over masks, starting state and recipe key: the same search has the same id."""
-        parts = [self.masks.digest(), state_fingerprint(dict(self.state)), self.meta.get("recipe_key")]
+        parts = [
+            self.masks.digest(),
+            state_fingerprint(dict(self.state)),
+            self.meta.get("recipe_key"),
+        ]
         return hashlib.sha256(canonical(parts).encode()).hexdigest()
 
     @property
@@ -110,7 +114,9 @@ class Ticket:
                     f"{tuple(tensor.shape)} in the ticket"
                 )
         if missing := sorted(set(theirs) - set(self.state)):
-            raise TicketError(f"the ticket has no tensor {missing[0]!r} (of {len(missing)} missing)")
+            raise TicketError(
+                f"the ticket has no tensor {missing[0]!r} (of {len(missing)} missing)"
+            )
         model.load_state_dict(dict(self.state))
         self.masks.apply_(model)
         return self.masks
@@ -178,12 +184,16 @@ class Ticket:
             if name in info["compact"]:
                 mask = masks[name]
                 if tensor.numel() != mask.sum():
-                    raise TicketError(f"{folder}: {name!r} has {tensor.numel()} values for its mask")
+                    raise TicketError(
+                        f"{folder}: {name!r} has {tensor.numel()} values for its mask"
+                    )
                 state[name] = torch.zeros(mask.shape, dtype=tensor.dtype)
                 state[name][mask] = tensor
         ticket = cls(masks, state, {k: v for k, v in meta.items() if k not in ("id", "counts")})
         if ticket.id != meta["id"]:
-            raise TicketError(f"{folder} holds ticket {ticket.id[:12]}, its {META} says {meta['id'][:12]}")
+            raise TicketError(
+                f"{folder} holds ticket {ticket.id[:12]}, its {META} says {meta['id'][:12]}"
+            )
         return ticket
 
     def push_to_hub(self, repo_id: str, *, private: bool = False, token: str | None = None) -> str:
@@ -238,11 +248,15 @@ class Ticket:
         masks = {n.removesuffix("_mask"): t for n, t in given.items() if n.endswith("_mask")}
         masks = {n: t for n, t in masks.items() if f"{n}_orig" in given}
         if not masks:
-            raise BadInput("no pair of *_orig and *_mask tensors: nothing was pruned by torch prune")
+            raise BadInput(
+                "no pair of *_orig and *_mask tensors: nothing was pruned by torch prune"
+            )
         dropped = {f"{n}_mask" for n in masks}
         renamed = {f"{n}_orig": n for n in masks}
         state = {renamed.get(n, n): t for n, t in given.items() if n not in dropped}
-        return cls.from_masks(masks, state, polarity="keep", meta={"origin": "torch.nn.utils.prune"})
+        return cls.from_masks(
+            masks, state, polarity="keep", meta={"origin": "torch.nn.utils.prune"}
+        )
 
     def with_meta(self, **more: Any) -> Ticket:
         """Return the ticket with more provenance."""
@@ -309,5 +323,7 @@ def _fetch(source: str, revision: str | None) -> Path:
     try:
         found = snapshot_download(source, revision=revision, allow_patterns=[META, MASKS, STATE])
     except (HFValidationError, HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
-        raise TicketError(f"{source!r} is neither a ticket folder nor to be had from the hub: {error}") from error
+        raise TicketError(
+            f"{source!r} is neither a ticket folder nor to be had from the hub: {error}"
+        ) from error
     return Path(found)

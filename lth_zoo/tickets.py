@@ -27,7 +27,9 @@ def ticket_of(arm: Arm, finished: Finished, store: Store) -> Ticket:
     trained, start = store.entry(arm.goal), store.entry(level.start)
     masks = store.entry(level.masks) if level.masks else None
     if trained is None or start is None or masks is None:
-        raise BadInput(f"seed {arm.seed} has no ticket at level {level.index}: its search did not end")
+        raise BadInput(
+            f"seed {arm.seed} has no ticket at level {level.index}: its search did not end"
+        )
     one = replace(recipe, seeds=(arm.seed,), controls=())
     record = trained.manifest["record"]
     meta: dict[str, Any] = {
@@ -47,9 +49,7 @@ def ticket_of(arm: Arm, finished: Finished, store: Store) -> Ticket:
     for verdict in finished.verdicts:
         if verdict.level == level.index and len(recipe.seeds) > 1:
             meta["verdict"] = verdict.verdict.sentence
-    return Ticket(
-        load_masks(masks.read(MASKS)), load_snapshot(start.read(STATE)).state, meta
-    )
+    return Ticket(load_masks(masks.read(MASKS)), load_snapshot(start.read(STATE)).state, meta)
 
 
 def _curve(results: Results, arm: Arm) -> list[dict[str, float]]:

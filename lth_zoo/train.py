@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from .backend import backend_for, optimizer_for
 from .errors import Diverged, LthZooError
+from .hooks import Hook, overridden
 from .masks import Enforcer, Masks, elementwise, unwrap
 from .protocols import Objective, Task
 from .recipe import Training
@@ -26,31 +27,6 @@ from .seeds import derive, generator, seeded
 
 #: Losses are kept on the device and looked at this often: no synchronisation in between.
 LOSS_WINDOW = 50
-
-
-class Hook:
-    """What may look at a running loop, or change its masks through ``loop.set_masks``.
-
-    Subclass and override any of these. ``on_gradients`` sees dense gradients.
-    """
-
-    def on_start(self, loop: Loop) -> None:
-        """Before the first iteration of this process."""
-
-    def on_gradients(self, loop: Loop) -> None:
-        """After backward, before the gradients are masked."""
-
-    def on_step(self, loop: Loop) -> None:
-        """After an iteration."""
-
-    def on_epoch(self, loop: Loop) -> None:
-        """After the last iteration of an epoch."""
-
-    def on_row(self, loop: Loop, row: dict[str, float]) -> None:
-        """After a look at the validation part."""
-
-    def on_end(self, loop: Loop) -> None:
-        """After the last iteration."""
 
 
 @dataclass
@@ -117,7 +93,7 @@ class Loop:
         self._epoch = -1
         self._batches: Sequence[Tensor] = ()
         self._per_epoch = len(task.epoch(training.batch_size, generator(seed, "data", 0)))
-        self._hooks = _overridden(hooks)
+        self._hooks = overridden(hooks)
 
     # -- set-up -------------------------------------------------------------------------
 
@@ -139,7 +115,9 @@ class Loop:
     def _restore(self, start: Snapshot) -> None:
         self.model.load_state_dict(start.state)
         for part in self.parts:
-            load_optimizer(unwrap(part.optimizer), self.names, start.optimizer, f"{part.objective.name}:")
+            load_optimizer(
+                unwrap(part.optimizer), self.names, start.optimizer, f"{part.objective.name}:"
+            )
         for parameter, value in self.average.items():
             value.copy_(start.average.get(self.names[parameter], parameter.detach()))
         self.rows = list(start.extra.get("rows", []))
@@ -268,7 +246,7 @@ class Loop:
         losses = self._losses[: len(self._pending)].tolist()
         for iteration, loss in zip(self._pending, losses, strict=True):
             if not np.isfinite(loss):
-                raise Diverged(f"the loss is {loss} at iteration {iteration}")
+                raise Diverged(f"diverged: the loss is {loss} at iteration {iteration}")
         for loss in losses:  # one by one: the sum must not depend on where the windows end
             self._loss_sum += loss
         self._loss_count += len(losses)
@@ -283,7 +261,7 @@ class Loop:
         self._flush()
         for name, parameter in self.model.named_parameters():
             if not torch.isfinite(parameter.detach()).all():
-                raise Diverged(f"{name!r} is not finite at iteration {self.iteration}")
+                raise Diverged(f"diverged: {name!r} is not finite at iteration {self.iteration}")
         if self.enforcer is not None and not self.enforcer.exact():
             raise LthZooError(f"a pruned weight is not 0 at iteration {self.iteration}")
 
@@ -342,12 +320,3 @@ class Loop:
     def _call(self, event: str) -> None:
         for hook in self._hooks[event]:
             hook(self)
-
-
-def _overridden(hooks: Sequence[Hook]) -> dict[str, list[Any]]:
-    """Return event -> the bound methods that do something, so that idle events cost nothing."""
-    events = [name for name in vars(Hook) if name.startswith("on_")]
-    return {
-        event: [getattr(h, event) for h in hooks if getattr(type(h), event) is not getattr(Hook, event)]
-        for event in events
-    }

@@ -14,7 +14,7 @@ RECIPES = ("quick", "quick-conv")
 
 @dataclass(frozen=True, kw_only=True)
 class Demo(Running):
-    """Find tickets on embedded data (scikit-learn's digits), run their controls, judge and report."""
+    """Find tickets on embedded data (scikit-learn's digits), run controls, judge and report."""
 
     out: Path = Path("report")
     """Folder of the report; an earlier report there is replaced."""
@@ -36,7 +36,9 @@ def run(args: Sequence[str]) -> int:
     report = write_report(results, options.out, title="lth_zoo demo")
     answer = {
         "report": report,
-        "runs": [{"run": one.id, "verdicts": [v.to_json() for v in one.verdicts]} for one in finished],
+        "runs": [
+            {"run": one.id, "verdicts": [v.to_json() for v in one.verdicts]} for one in finished
+        ],
         "failed": [row for one in finished for row in failures(one)],
     }
     parts = [part for one in finished for part in say(one)]

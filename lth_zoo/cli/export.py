@@ -27,10 +27,11 @@ class Export(Output):
 def run(args: Sequence[str]) -> int:
     """Run the command."""
     options = parse(Export, args, "export")
-    from ..export.safetensors import write
+    from ..export.weights import write
     from ..ticket import Ticket
 
     answer = write(Ticket.from_pretrained(options.ticket), options.out)
-    text = f"wrote {answer['path']}: {answer['kept']:,} of {answer['prunable']:,} prunable weights are not 0"
+    kept = f"{answer['kept']:,} of {answer['prunable']:,} prunable weights"
+    text = f"wrote {answer['path']} with {kept}"
     emit(answer, options.json, text)
     return 0

@@ -73,7 +73,9 @@ def _finders() -> list[dict[str, Any]]:
     rows = []
     for name in registry.names("finders"):
         found = registry.find("finders", name)
-        choices = {c: found.describes.get(c, "") for c in ("pretrain", "prune", "re-initialise", "train")}
+        choices = {
+            c: found.describes.get(c, "") for c in ("pretrain", "prune", "re-initialise", "train")
+        }
         rows.append({"name": name, **choices, "paper": found.paper})
     return rows
 

@@ -88,9 +88,10 @@ def execution_of(options: Running) -> Execution:
 
 def parse(kind: type[T], args: Sequence[str], command: str, default: T | None = None) -> T:
     """Parse a command's flags; prints help or an error and exits where they call for it."""
-    extra = {} if default is None else {"default": default}
-    parsed: T = tyro.cli(kind, args=list(args), prog=f"lth-zoo {command}", **extra)
-    return parsed
+    prog = f"lth-zoo {command}"
+    if default is None:
+        return tyro.cli(kind, args=list(args), prog=prog)
+    return tyro.cli(kind, args=list(args), prog=prog, default=default)
 
 
 def emit(answer: Any, as_json: bool, text: Any) -> None:

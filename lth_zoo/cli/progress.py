@@ -44,13 +44,17 @@ class Bar(Watcher):
             self._bar = Progress(
                 TextColumn("{task.description}"),
                 BarColumn(bar_width=28),
-                TextColumn("{task.percentage:3.0f} %  {task.fields[jobs]}  left {task.fields[left]}"),
+                TextColumn(
+                    "{task.percentage:3.0f} %  {task.fields[jobs]}  left {task.fields[left]}"
+                ),
                 TimeElapsedColumn(),
                 TextColumn("[dim]{task.fields[now]}"),
                 console=Console(stderr=True),
             )
             self._bar.start()
-            self._task = self._bar.add_task(self.title, total=self._total, jobs="", left="?", now="")
+            self._task = self._bar.add_task(
+                self.title, total=self._total, jobs="", left="?", now=""
+            )
         self._show(force=True)
 
     def began(self, job: Job) -> None:
@@ -88,14 +92,19 @@ class Bar(Watcher):
 
     def _show(self, force: bool = False) -> None:
         now, work = time.monotonic(), self._ended_work + sum(d for _, d in self._running.values())
-        jobs = f"{self._done}/{self._jobs} jobs" + (f", {self._failed} failed" if self._failed else "")
+        jobs = f"{self._done}/{self._jobs} jobs" + (
+            f", {self._failed} failed" if self._failed else ""
+        )
         if self._bar is not None:
             doing = ", ".join(describe(job) for job, _ in list(self._running.values())[:3])
-            self._bar.update(self._task, completed=work, jobs=jobs, left=clock(self.left()), now=doing)
+            self._bar.update(
+                self._task, completed=work, jobs=jobs, left=clock(self.left()), now=doing
+            )
         elif force or now - self._last > 10:
             self._last = now
             share = 100 * work / self._total
-            text = f"{self.title}: {share:.0f} %, {jobs} ({self._cached} found done), left {clock(self.left())}"
+            text = f"{self.title}: {share:.0f} %, {jobs} ({self._cached} found done)"
+            text += f", left {clock(self.left())}"
             print(text, file=sys.stderr, flush=True)
 
 

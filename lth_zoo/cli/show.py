@@ -48,9 +48,19 @@ def _ticket(name: str, as_json: bool) -> None:
     from ..ticket import Ticket
 
     ticket = Ticket.from_pretrained(name)
-    answer = {**ticket.meta, "id": ticket.id, "counts": ticket.counts(), "layers": ticket.masks.counts}
+    answer = {
+        **ticket.meta,
+        "id": ticket.id,
+        "counts": ticket.counts(),
+        "layers": ticket.masks.counts,
+    }
     rows = [
-        {"tensor": n, "kept": f"{kept:,}", "of": f"{total:,}", "density": f"{kept / max(total, 1):.2%}"}
+        {
+            "tensor": n,
+            "kept": f"{kept:,}",
+            "of": f"{total:,}",
+            "density": f"{kept / max(total, 1):.2%}",
+        }
         for n, (kept, total) in ticket.masks.counts.items()
     ]
     emit(answer, as_json, [card(ticket), table_of(rows, "masked tensors")])
@@ -63,7 +73,9 @@ def _model(options: Show) -> None:
     try:
         adapter = adapter_of(options.name)
     except BadInput as error:
-        raise LthZooError(f"{error} Nor is it a recipe ({', '.join(sorted(shipped()))}) or a ticket.") from error
+        raise LthZooError(
+            f"{error} Nor is it a recipe ({', '.join(sorted(shipped()))}) or a ticket."
+        ) from error
     signature = task_of(options.task, options.data).signature
     with seeded(0, "init"):
         model = adapter.build(options.name, signature)

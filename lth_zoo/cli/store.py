@@ -37,14 +37,16 @@ def run(args: Sequence[str]) -> int:
 
         freed = collect_garbage(store, options.dry_run)
         verb = "would free" if options.dry_run else "freed"
-        text = f"{verb} {freed.bytes / 2**20:,.1f} MiB: {freed.weights} trained weights, {freed.leftovers} leftovers"
+        what = f"{freed.weights} trained weights, {freed.leftovers} leftovers"
+        text = f"{verb} {freed.bytes / 2**20:,.1f} MiB: {what}"
         emit(freed.__dict__, options.json, text)
         return 0
     kinds: dict[str, list[int]] = {}
     for entry in store.entries():
         kinds.setdefault(entry.manifest["kind"], []).append(entry.bytes)
     rows = [
-        {"kind": kind, "jobs": len(sizes), "bytes": sum(sizes)} for kind, sizes in sorted(kinds.items())
+        {"kind": kind, "jobs": len(sizes), "bytes": sum(sizes)}
+        for kind, sizes in sorted(kinds.items())
     ]
     emit(rows, options.json, table_of(rows, f"kinds of jobs in {store.root}"))
     return 0

@@ -39,7 +39,9 @@ def run(args: Sequence[str]) -> int:
 
     recipes = cells(options.grid)
     store = Store(options.store)
-    finished = run_recipes(recipes, store, execution_of(options), options.workers, Bar(options.grid.stem))
+    finished = run_recipes(
+        recipes, store, execution_of(options), options.workers, Bar(options.grid.stem)
+    )
     answer, rows = [], []
     for one in finished:
         last = one.verdicts[-1] if one.verdicts else None
@@ -75,12 +77,15 @@ def cells(path: Path) -> list[Recipe]:
     data = read_yaml(path)
     odd = set(data) - {"base", "grid"}
     if odd or not isinstance(data.get("grid"), dict) or not data["grid"]:
-        raise BadInput(f"{path} must hold `grid` (field -> list of values) and may hold `base` only")
+        raise BadInput(
+            f"{path} must hold `grid` (field -> list of values) and may hold `base` only"
+        )
     base = data.get("base", {})
     start = load(base) if isinstance(base, str) else from_mapping(base, Recipe(), str(path))
     axes = {f: v if isinstance(v, list) else [v] for f, v in data["grid"].items()}
     return [
-        _cell(start, dict(zip(axes, values, strict=True)), path) for values in product(*axes.values())
+        _cell(start, dict(zip(axes, values, strict=True)), path)
+        for values in product(*axes.values())
     ]
 
 

@@ -12,7 +12,7 @@ from .progress import clock, describe
 
 
 def say(finished: Finished, saved: Sequence[str] = ()) -> list[Any]:
-    """Return the parts to print: the table of levels and arms, the last verdict, where things are."""
+    """Return the parts to print: the table of levels, the last verdict, where things are."""
     from ..report.tables import text_table
 
     outcome = finished.outcome

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import multiprocessing
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import partial
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
@@ -180,7 +181,7 @@ def _here(graph: _Graph, store: Store, execution: Execution) -> None:
             time.sleep(0.2)
             continue
         graph.began(job)
-        progress: Callable[[int, int], None] = lambda d, t, job=job: graph.watcher.progress(job, d, t)  # noqa: E731
+        progress = partial(graph.watcher.progress, job)
         graph.ended(job, attempt(job, store, execution, progress))
 
 

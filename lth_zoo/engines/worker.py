@@ -34,7 +34,9 @@ def attempt(
         return str(error)
     except Exception as error:  # a job of the user's own may raise anything
         where = traceback.extract_tb(error.__traceback__)[-1]
-        return f"{type(error).__name__}: {error} ({os.path.basename(where.filename)}:{where.lineno})"
+        return (
+            f"{type(error).__name__}: {error} ({os.path.basename(where.filename)}:{where.lineno})"
+        )
 
 
 def serve(pipe: Connection, store: Store, execution: Execution) -> None:

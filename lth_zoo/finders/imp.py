@@ -62,7 +62,9 @@ class IMP(Finder):
             except ValueError:
                 rate = Fraction(-1)
             if not 0 <= rate < 1:
-                raise BadInput(f"finder.rates entry {entry!r} is not layer=rate with a rate in [0, 1)")
+                raise BadInput(
+                    f"finder.rates entry {entry!r} is not layer=rate with a rate in [0, 1)"
+                )
             found[layer] = rate
         return found
 
@@ -74,7 +76,8 @@ class IMP(Finder):
 
     def schedule(self, target: Fraction) -> list[dict[str, Any]]:
         """Return the amounts of each level down to the target density, the last one clipped."""
-        rate, own, levels = Fraction(str(self.rate)), self.overrides(), []
+        rate, own = Fraction(str(self.rate)), self.overrides()
+        levels: list[dict[str, Any]] = []
         while self.density_at(len(levels), rate) > target and len(levels) != self.levels:
             index = len(levels) + 1
             levels.append(

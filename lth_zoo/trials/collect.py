@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from ..experiment import Arm, Experiment
@@ -38,17 +39,19 @@ def collect(
 def _run(arm: Arm, store: Store, failed: Mapping[str, str]) -> Run | None:
     goal = arm.goal
     entry = store.entry(goal)
-    base = {"arm": arm.name, "level": arm.level.index, "seed": arm.seed}
+    name, level, seed = arm.name, arm.level.index, arm.seed
     if entry is None:
         reasons = [failed[j.key] for j in graph([goal]) if j.key in failed]
         if not reasons:
             return None
-        return Run(**base, kept=0, prunable=0, parameters=0, metrics={}, error=reasons[0],
-                   flags=("diverged",) if "not finite" in reasons[0] or "the loss is" in reasons[0] else ())
+        flags = ("diverged",) if reasons[0].startswith("diverged") else ()
+        return Run(name, level, seed, 0, 0, 0, metrics={}, flags=flags, error=reasons[0])
     found = entry.json()
     layers = {name: (kept, total) for name, (kept, total) in found["masks"].items()}
     return Run(
-        **base,
+        name,
+        level,
+        seed,
         kept=sum(kept for kept, _ in layers.values()),
         prunable=sum(total for _, total in layers.values()),
         parameters=found["parameters"],
@@ -68,10 +71,11 @@ def _curve(entry: Entry) -> list[dict[str, float]]:
 
 def _sized(runs: list[Run]) -> list[Run]:
     """Give dense runs, which have no masks, the counts of the tickets' denominators."""
-    from dataclasses import replace
-
     size = max((run.prunable for run in runs), default=0)
-    return [replace(r, kept=size, prunable=size) if r.arm == DENSE and not r.prunable else r for r in runs]
+    return [
+        replace(r, kept=size, prunable=size) if r.arm == DENSE and not r.prunable else r
+        for r in runs
+    ]
 
 
 def cost(experiment: Experiment, store: Store) -> dict[str, float]:

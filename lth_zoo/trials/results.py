@@ -72,7 +72,9 @@ class Results:
         runs = (r for r in self.runs if r.arm == arm and r.level == level and not r.error)
         return sorted(runs, key=lambda r: r.seed)
 
-    def values(self, arm: str, level: int, split: str = "test", metric: str = "") -> dict[int, float]:
+    def values(
+        self, arm: str, level: int, split: str = "test", metric: str = ""
+    ) -> dict[int, float]:
         """Seed -> metric (the headline by default) of one arm at one level."""
         metric = metric or self.headline
         return {r.seed: r.metrics[split][metric] for r in self.select(arm, level)}
@@ -85,8 +87,13 @@ class Results:
     def from_json(cls, data: dict[str, Any]) -> Results:
         """Read what :meth:`to_json` wrote."""
         runs = [
-            Run(**{**r, "layers": {k: (v[0], v[1]) for k, v in r["layers"].items()},
-                   "flags": tuple(r["flags"])})
+            Run(
+                **{
+                    **r,
+                    "layers": {k: (v[0], v[1]) for k, v in r["layers"].items()},
+                    "flags": tuple(r["flags"]),
+                }
+            )
             for r in data["runs"]
         ]
         return cls(**{**data, "runs": runs})

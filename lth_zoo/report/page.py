@@ -1,0 +1,243 @@
+"""The report folder: one self-contained HTML page, Markdown, JSON and PNG figures."""
+
+from __future__ import annotations
+
+import base64
+import json
+import math
+import re
+import secrets
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lth_zoo.errors import BadInput, StoreError
+from lth_zoo.trials.results import Results
+
+from . import costs, tables, words
+from .figures import Picture, pictures
+from .tables import Table
+
+if TYPE_CHECKING:
+    from lth_zoo.trials.verdict import LevelVerdict
+
+PAGE, TEXT, DATA = "index.html", "report.md", "report.json"
+#: What ``report.json`` calls itself; only a folder that holds one is ever replaced.
+KIND = "lth-zoo report"
+
+
+@dataclass(frozen=True)
+class Section:
+    """One recipe's part of a report; ``blocks`` are figures and tables in reading order."""
+
+    slug: str
+    name: str
+    results: Results
+    verdicts: Sequence[LevelVerdict]
+    findings: tuple[str, ...]
+    blocks: tuple[Picture | Table, ...]
+
+    @property
+    def paper(self) -> str:
+        """Where the protocol is from."""
+        return str(self.results.recipe.get("paper") or "")
+
+    @property
+    def expected(self) -> str:
+        """Published figures, shown beside the measured ones."""
+        return str(self.results.recipe.get("expected") or "")
+
+    @property
+    def images(self) -> dict[str, Picture]:
+        """File name -> figure."""
+        found = (b for b in self.blocks if isinstance(b, Picture))
+        return {f"{self.slug}-{picture.name}.png": picture for picture in found}
+
+
+def write_report(
+    results: Sequence[Results], out: Path, title: str = "Lottery ticket report"
+) -> dict[str, Path]:
+    """Write the report of one or several finished recipes into the folder ``out``.
+
+    The folder appears whole or not at all; an older report there is replaced.
+
+    Returns:
+        ``html``, ``markdown``, ``json`` and each figure's file name -> path.
+
+    Raises:
+        BadInput: no results, or ``out`` holds something that is no report.
+        StoreError: the folder cannot be written.
+    """
+    if not results:
+        raise BadInput("no results to report; give at least one finished recipe")
+    out = Path(out).resolve()
+    _check_free(out)
+    arms = list(dict.fromkeys(arm for each in results for arm in each.arms()))
+    slugs = _slugs([tables.recipe_name(each) for each in results])
+    sections = [_section(each, s, arms) for each, s in zip(results, slugs, strict=True)]
+    with _replacing(out) as folder:
+        for section in sections:
+            for name, picture in section.images.items():
+                (folder / name).write_bytes(picture.light)
+        (folder / TEXT).write_text(_markdown(sections, title), encoding="utf-8")
+        (folder / PAGE).write_text(_html(sections, title), encoding="utf-8")
+        (folder / DATA).write_text(_json(sections, title), encoding="utf-8")
+    named = {"html": PAGE, "markdown": TEXT, "json": DATA}
+    images = {name: name for section in sections for name in section.images}
+    return {key: out / name for key, name in {**named, **images}.items()}
+
+
+def _section(results: Results, slug: str, arms: Sequence[str]) -> Section:
+    verdicts = judge(results)
+    drawn = {picture.name: picture for picture in pictures(results, arms)}
+    order: list[Picture | Table | None] = [
+        drawn.get("accuracy"),
+        tables.verdict_table(results, verdicts),
+        tables.remarks_table(verdicts),
+        tables.controls_table(results, verdicts),
+        tables.accuracy_table(results),
+        drawn.get("early-stop"),
+        drawn.get("training"),
+        drawn.get("density"),
+        costs.counts_table(results),
+        costs.cost_table(results),
+        tables.trouble_table(results),
+        costs.recipe_table(results),
+    ]
+    blocks = tuple(b for b in order if isinstance(b, Picture) or (b is not None and b.rows))
+    found = words.findings(results, verdicts)
+    return Section(slug, tables.recipe_name(results), results, verdicts, found, blocks)
+
+
+def judge(results: Results) -> list[LevelVerdict]:
+    """Return the verdict of every level, with the test that the recipe declares."""
+    from lth_zoo.trials.verdict import judge_levels
+
+    return judge_levels(results, paired=results.recipe.get("compare", "paired") == "paired")
+
+
+def _slugs(names: Sequence[str]) -> list[str]:
+    """Return file-name forms of the names, each once."""
+    found: list[str] = []
+    for name in names:
+        plain = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:60] or "recipe"
+        slug, count = plain, 2
+        while slug in found:
+            slug, count = f"{plain}-{count}", count + 1
+        found.append(slug)
+    return found
+
+
+def _html(sections: Sequence[Section], title: str) -> str:
+    from jinja2 import Environment, StrictUndefined
+
+    from lth_zoo import __version__
+
+    page = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    page.filters["base64"] = lambda data: base64.b64encode(data).decode()
+    source = files(__package__).joinpath("page.html").read_text(encoding="utf-8")
+    return page.from_string(source).render(
+        title=title,
+        version=__version__,
+        sections=sections,
+        summary=words.summary_table([(s.results, s.verdicts) for s in sections]),
+        limits=words.limits([s.results for s in sections]),
+        tones=tables.TONES,
+    )
+
+
+def _markdown(sections: Sequence[Section], title: str) -> str:
+    parts = [f"# {title}", ""]
+    if len(sections) > 1:
+        parts.append(
+            tables.to_markdown(words.summary_table([(s.results, s.verdicts) for s in sections]))
+        )
+    for section in sections:
+        parts += [f"## {section.name}", ""]
+        parts += [f"Protocol: {section.paper}", ""] if section.paper else []
+        parts += [f"- {line}" for line in section.findings]
+        parts += [f"- Published: {section.expected}"] if section.expected else []
+        parts.append("")
+        for block in section.blocks:
+            if isinstance(block, Picture):
+                image = f"![{block.title}]({section.slug}-{block.name}.png)"
+                parts += [f"### {block.title}", "", image, "", block.caption, ""]
+            else:
+                parts.append(tables.to_markdown(block))
+    limits = words.limits([s.results for s in sections])
+    return "\n".join([*parts, "## What this does not say", "", "\n\n".join(limits), ""])
+
+
+def _json(sections: Sequence[Section], title: str) -> str:
+    recipes = [
+        {
+            "name": section.name,
+            "results": section.results.to_json(),
+            "verdicts": [verdict.to_json() for verdict in section.verdicts],
+            "figures": list(section.images),
+        }
+        for section in sections
+    ]
+    data = {"kind": KIND, "schema": 1, "title": title, "recipes": recipes}
+    return json.dumps(_finite(data), allow_nan=False) + "\n"
+
+
+def _finite(value: Any) -> Any:
+    """Replace what JSON has no number for (nan, infinity) by null."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return value
+
+
+def _check_free(out: Path) -> None:
+    """Raise unless ``out`` is absent, empty, or an older report and nothing else."""
+    if not out.exists():
+        return
+    if not out.is_dir():
+        raise BadInput(f"{out} is a file; give a folder for the report")
+    entries = {entry.name for entry in out.iterdir()}
+    if not entries:
+        return
+    try:
+        data = json.loads((out / DATA).read_text(encoding="utf-8"))
+        ours = {PAGE, TEXT, DATA, *(f for r in data["recipes"] for f in r["figures"])}
+        if data["kind"] != KIND:
+            raise KeyError("kind")
+    except (OSError, ValueError, KeyError, TypeError):
+        raise BadInput(f"{out} is not empty and holds no report; give another folder") from None
+    if foreign := sorted(entries - ours):
+        raise BadInput(f"{out} also holds {foreign[0]!r}, which no report wrote; move it away")
+
+
+@contextmanager
+def _replacing(out: Path) -> Iterator[Path]:
+    """Yield a new folder beside ``out`` that takes its place when all went well."""
+    mark = secrets.token_hex(4)
+    fresh = out.with_name(f".{out.name}.{mark}.new")
+    aside = out.with_name(f".{out.name}.{mark}.old")
+    try:
+        fresh.mkdir(parents=True)
+        yield fresh
+        if out.exists():
+            out.rename(aside)
+        try:
+            fresh.rename(out)
+        except OSError:
+            if aside.exists():
+                aside.rename(out)
+            raise
+    except OSError as error:
+        raise StoreError(f"cannot write the report to {out}: {error}") from error
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
+        shutil.rmtree(aside, ignore_errors=True)

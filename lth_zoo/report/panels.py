@@ -1,0 +1,175 @@
+"""The parts that figures share: arms with their spread, the sparsity axis, legends."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import takewhile
+from typing import TYPE_CHECKING, Any
+
+from lth_zoo.trials.results import DENSE, TICKET
+
+from .series import Point, seeds_phrase
+from .style import Look
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+#: Fewer points than this get error bars instead of a band.
+BAND_FROM = 3
+
+
+def percent(density: float) -> str:
+    """Return a share as percent in the field's way.
+
+    >>> percent(1.0), percent(0.41), percent(0.0352), percent(0.0012)
+    ('100', '41.0', '3.52', '0.12')
+    """
+    value = 100 * density
+    if value >= 99.95:
+        return "100"
+    return f"{value:.1f}" if value >= 9.995 else f"{value:.2f}"
+
+
+def draw_dense(axes: Axes, dense: Point | None, look: Mapping[str, Look]) -> None:
+    """Draw dense as a level line with one sd around it."""
+    if dense:
+        colour = look[DENSE].colour
+        axes.axhspan(dense.low, dense.high, color=colour, alpha=0.10, linewidth=0)
+        axes.axhline(dense.mean, color=colour, linestyle="--", linewidth=1.2, label=DENSE)
+
+
+def draw_arms(
+    axes: Axes, arms: Mapping[str, Sequence[Point]], dense: Point | None, look: Mapping[str, Look]
+) -> None:
+    """Draw dense and every arm over sparsity: its mean with one sd around it.
+
+    An arm with few levels has bars, set a little apart so that none hides another.
+    """
+    draw_dense(axes, dense, look)
+    drawn = {arm: list(points) for arm, points in arms.items() if points}
+    span = math.log(1 / min(p.density for points in drawn.values() for p in points))
+    for i, (arm, points) in reversed(list(enumerate(drawn.items()))):
+        if len(points) < BAND_FROM:
+            _bars(axes, arm, points, look[arm], math.exp(0.008 * i * span))
+        else:
+            start = [dense] if dense and arm == TICKET else []  # at 100 % the ticket is dense
+            _line(axes, arm, start, points, look[arm])
+
+
+def _line(axes: Axes, arm: str, start: list[Point], points: list[Point], look: Look) -> None:
+    line = [*start, *points]
+    x, mean = [100 * p.density for p in line], [p.mean for p in line]
+    top, alpha = (4, 0.22) if arm == TICKET else (3, 0.13)
+    marks = slice(len(start), None)
+    style: dict[str, Any] = {
+        "color": look.colour,
+        "marker": look.marker,
+        "markevery": marks,
+        "label": arm,
+    }
+    axes.plot(x, mean, zorder=top, **style)
+    low, high = [p.low for p in line], [p.high for p in line]
+    axes.fill_between(x, low, high, color=look.colour, alpha=alpha, linewidth=0, zorder=2)
+
+
+def _bars(axes: Axes, arm: str, points: list[Point], look: Look, shift: float) -> None:
+    x, mean, sd = zip(*((100 * p.density * shift, p.mean, p.sd) for p in points), strict=True)
+    style: dict[str, Any] = {"color": look.colour, "marker": look.marker, "label": arm}
+    axes.errorbar(x, mean, sd, linestyle="-" if len(x) > 1 else "none", capsize=3, **style)
+
+
+def draw_strip(
+    axes: Axes, arms: Mapping[str, Sequence[Point]], dense: Point | None, look: Mapping[str, Look]
+) -> None:
+    """Draw arms of one level side by side: every seed as a dot, mean and one sd as a bar."""
+    draw_dense(axes, dense, look)
+    columns = {DENSE: dense} if dense else {}
+    columns |= {arm: points[0] for arm, points in arms.items() if points}
+    for x, (arm, point) in enumerate(columns.items()):
+        style: dict[str, Any] = {"color": look[arm].colour, "marker": look[arm].marker or "o"}
+        axes.errorbar([x + 0.1], [point.mean], [point.sd], capsize=4, **style)
+        dots = [x - 0.1] * point.n
+        axes.scatter(dots, point.values, s=12, color=look[arm].colour, alpha=0.5, linewidths=0)
+    axes.set_xlim(-0.5, len(columns) - 0.5)
+    axes.set_xticks(range(len(columns)), list(columns))
+    axes.grid(False, axis="x")
+
+
+def draw_seeds(axes: Axes, points: Iterable[Point], look: Look) -> None:
+    """Draw each seed's value as a faint dot."""
+    dots = [(100 * p.density, value) for p in points for value in p.values]
+    if dots:
+        x, y = zip(*dots, strict=True)
+        axes.scatter(x, y, s=9, color=look.colour, alpha=0.35, linewidths=0, zorder=2.5)
+
+
+def sparsity_axis(axes: Axes, points: Iterable[Point]) -> None:
+    """Make x the percent of weights remaining: logarithmic, dense at the left."""
+    from matplotlib.ticker import FixedLocator, NullLocator
+
+    found = sorted({p.density for p in points}, reverse=True)
+    high, low = max(found[0], 1.0), found[-1]
+    axes.set_xscale("log")
+    pad = max((high / low) ** 0.03, 1.03)
+    axes.set_xlim(100 * high * pad, 100 * low / pad)
+    ticks = spaced_ticks(found)
+    axes.xaxis.set_major_locator(FixedLocator([100 * t for t in ticks]))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.set_xticklabels([percent(t) for t in ticks])
+    axes.set_xlabel("percent of prunable weights remaining (log scale)")
+
+
+def spaced_ticks(densities: Sequence[float], most: int = 16) -> list[float]:
+    """Return those of the densities, descending, that stand apart on a log axis.
+
+    Both ends stay.
+    """
+    if len(densities) < 2:
+        return list(densities)
+    apart = math.log(densities[0] / densities[-1]) / most
+    ticks = [densities[0]]
+    for density in densities[1:-1]:
+        near_last = math.log(density / densities[-1]) < apart
+        if math.log(ticks[-1] / density) >= apart and not near_last:
+            ticks.append(density)
+    return [*ticks, densities[-1]]
+
+
+def legend(figure: Figure, axes: Axes, columns: int = 6) -> None:
+    """Put the legend above the panels, dense and ticket first, where it hides nothing."""
+    handles, labels = axes.get_legend_handles_labels()
+    first = {DENSE: 0, TICKET: 1}
+    order = sorted(range(len(labels)), key=lambda i: (first.get(labels[i], 2), -i))
+    figure.legend(
+        [handles[i] for i in order],
+        [labels[i] for i in order],
+        loc="outside upper left",
+        ncols=min(len(order), columns),
+        columnspacing=1.4,
+        handlelength=1.8,
+    )
+
+
+def spread_words(shown: Sequence[Point], dense: Point | None) -> str:
+    """Return what lines and bands mean, for a caption."""
+    seeds = seeds_phrase(p.n for p in shown)
+    if max(p.n for p in shown) == 1:
+        return "One seed: no spread is known." + (" Dashes: the dense network." if dense else "")
+    dashes = " Dashes: the dense network, with the same band." if dense else ""
+    return f"Mean over {seeds}; bands or bars: ± one sample standard deviation.{dashes}"
+
+
+def short_names(names: Sequence[str], most: int = 34) -> list[str]:
+    """Return layer names without ``.weight`` and without what all begin with, cut at the front.
+
+    >>> short_names(["bert.layer.0.query.weight", "bert.layer.1.query.weight", "all"])
+    ['0.query', '1.query', 'all']
+    """
+    plain = [name.removesuffix(".weight") for name in names]
+    dotted = [name.split(".")[:-1] for name in plain if name != "all"]
+    same = takewhile(lambda parts: len(set(parts)) == 1, zip(*dotted, strict=False))
+    shared = len(list(same)) if len(dotted) > 1 else 0
+    ends = [n if n == "all" else ".".join(n.split(".")[shared:]) for n in plain]
+    return [n if len(n) <= most else "…" + n[1 - most :] for n in ends]

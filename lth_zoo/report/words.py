@@ -1,0 +1,107 @@
+"""What a report says in sentences: findings, a summary of recipes, and honest limits."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from . import series
+from .panels import percent
+from .tables import NONE, Table, mean_cell, recipe_name
+
+if TYPE_CHECKING:
+    from lth_zoo.trials.results import Results
+    from lth_zoo.trials.verdict import LevelVerdict
+
+
+def findings(results: Results, verdicts: Sequence[LevelVerdict]) -> tuple[str, ...]:
+    """Return what was found, most important first, in one sentence each."""
+    lines = [_claimed(verdicts), _winning(verdicts), _best(results)]
+    if verdicts:
+        last = verdicts[-1]
+        lines.append(f"Last level, {_remaining(last)}: {last.verdict.sentence}.")
+    failed = sum(bool(run.error) for run in results.runs)
+    if failed:
+        lines.append(f"{failed} of {len(results.runs)} runs failed; they are listed below.")
+    return tuple(filter(None, lines))
+
+
+def _remaining(found: LevelVerdict) -> str:
+    return f"{percent(1 - found.sparsity)} % of the prunable weights"
+
+
+def _claimed(verdicts: Sequence[LevelVerdict]) -> str:
+    claimed = [found for found in verdicts if found.claimed]
+    if not verdicts:
+        return "No ticket was trained, so nothing is judged."
+    if not claimed:
+        return "No level is shown to match the dense network."
+    first, last = claimed[0], claimed[-1]
+    if first is last:
+        return f"The ticket matches the dense network at {_remaining(last)}."
+    return (
+        f"The ticket matches the dense network from {percent(1 - first.sparsity)} % "
+        f"down to {_remaining(last)}."
+    )
+
+
+def _winning(verdicts: Sequence[LevelVerdict]) -> str:
+    won = [percent(1 - found.sparsity) for found in verdicts if found.name == "WINNING"]
+    return f"WINNING at {', '.join(won)} % remaining." if won else ""
+
+
+def _best(results: Results) -> str:
+    best, dense = series.best_ticket(results), series.dense_point(results)
+    if best is None or dense is None:
+        return ""
+    digits = series.decimals(results)
+    return (
+        f"Best ticket by mean test {results.headline}: {mean_cell(best, digits)} at "
+        f"{percent(best.density)} % remaining; dense {mean_cell(dense, digits)}. "
+        "It is picked after the fact: read the curve, not the peak."
+    )
+
+
+def summary_table(found: Sequence[tuple[Results, Sequence[LevelVerdict]]]) -> Table:
+    """Return one row a recipe: dense, its sparsest level's ticket, and what is claimed."""
+    rows = []
+    for results, verdicts in found:
+        digits = series.decimals(results)
+        dense = series.dense_point(results)
+        claimed = [level for level in verdicts if level.claimed]
+        tickets = series.points(results, "ticket")
+        rows.append(
+            (
+                recipe_name(results),
+                results.headline,
+                mean_cell(dense, digits) if dense else NONE,
+                mean_cell(tickets[-1], digits) if tickets else NONE,
+                percent(tickets[-1].density) if tickets else NONE,
+                str(verdicts[-1].name) if verdicts else NONE,
+                f"{percent(1 - claimed[-1].sparsity)} %" if claimed else "no level",
+            )
+        )
+    columns = (
+        *("recipe", "metric", "dense", "last ticket", "% remaining", "its verdict"),
+        "matches down to",
+    )
+    words = frozenset({0, 1, 5})
+    return Table("summary", "Recipes in this report", columns, tuple(rows), words=words)
+
+
+def limits(found: Sequence[Results]) -> tuple[str, ...]:
+    """Return what a reader must not take from these numbers."""
+    seeds = series.seeds_phrase(len({run.seed for run in results.runs}) for results in found)
+    margins = ", ".join(dict.fromkeys(f"{r.margin:g} ({r.headline})" for r in found))
+    return (
+        "An unstructured ticket is not faster by itself: its zeros are still stored and "
+        "multiplied until a format and hardware skip them. Sparsity here counts prunable "
+        "weights, not time, memory or energy, and the search costs more than the dense training.",
+        f"Matching means: not worse than dense by the margin, {margins}. The margin belongs to "
+        "the task and was set before the runs; another margin can give another verdict.",
+        f"Each arm has {seeds}; a seed is its own search and its own retraining on the same data "
+        "split. Other data, models and longer training are not covered. INCONCLUSIVE means that "
+        "these seeds do not decide; it is neither a match nor a failure.",
+        "The controls are compared at the same density and with the same training as the ticket, "
+        "not with hyper-parameters tuned for them.",
+    )
