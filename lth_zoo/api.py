@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 from . import runs
 from .engines.local import Outcome, Watcher, run
+from .errors import BadInput, JobFailed
 from .experiment import Experiment, experiment
 from .protocols import Finder
 from .recipe import Recipe, Training, build
 from .session import Execution
 from .store import Store
-from .trials.collect import collect
+from .trials.collect import collect, machines
 from .trials.results import Results
 from .trials.verdict import LevelVerdict, judge_levels
 
@@ -127,14 +128,26 @@ def find(
         return ticket_of(finished.experiment.tickets()[0], finished, Store(place))
 
 
+def one_machine(finished: Finished, store: Store) -> None:
+    """Refuse to judge arms of different machines: they differ in more than the ticket.
+
+    Raises:
+        BadInput: the trainings ran on more than one kind of device, processor or torch.
+    """
+    if len(found := machines(finished.experiment, store)) > 1:
+        listed = "; ".join(" / ".join(machine) for machine in sorted(found))
+        raise BadInput(
+            f"the trainings of run {finished.id} ran on different machines ({listed}), which a "
+            "verdict must not mix; choose a new --store to train all of them here"
+        )
+
+
 def finished_or_raise(finished: Finished) -> None:
     """Raise if any job of a run failed.
 
     Raises:
         JobFailed: with every reason.
     """
-    from .errors import JobFailed
-
     if finished.outcome.failed:
         reasons = "; ".join(sorted(set(finished.outcome.failed.values())))
         raise JobFailed(f"{len(finished.outcome.failed)} jobs failed: {reasons}")
@@ -154,7 +167,8 @@ def verify(
     """Judge a ticket: its recipe over several seeds, each with its own search and controls.
 
     Raises:
-        BadInput: the ticket carries no recipe (it was imported).
+        BadInput: the ticket carries no recipe (it was imported), or the store's trainings
+            ran on different machines.
         JobFailed: a job failed.
     """
     from .tickets import recipe_of
@@ -163,4 +177,5 @@ def verify(
     execution = Execution(device=device, data=data)
     (finished,) = run_recipes([recipe], Store(store), execution, workers, watcher)
     finished_or_raise(finished)
+    one_machine(finished, Store(store))
     return finished.verdicts[-1]

@@ -18,6 +18,8 @@ COMMANDS = {
     "status": "say how far each run of the store is",
     "report": "write figures, tables and one HTML page of finished runs",
     "export": "write a ticket's network in a deployable form",
+    "import": "make a ticket of masks made elsewhere (torch prune, plain masks)",
+    "push": "upload a ticket to the Hugging Face hub",
     "store": "list or clean the store: ls, gc",
     "completion": "print a shell completion script",
 }
@@ -63,7 +65,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         if command not in COMMANDS:
             raise unknown("command", command, COMMANDS)
-        code: int = import_module(f".{command}", __name__).run(rest)
+        # `import` is a keyword, so its module has another name.
+        module = {"import": "take_in"}.get(command, command)
+        code: int = import_module(f".{module}", __name__).run(rest)
         return code
     except LthZooError as error:
         print(f"lth-zoo: {error}", file=sys.stderr)

@@ -4,26 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib import import_module
 from typing import Annotated, Any, Literal
 
 import tyro
 
+from .. import registry
 from .options import Output, parse
 
-#: Command -> the dataclass of its flags.
+#: Command -> where the dataclass of its flags is.
 FLAGS = {
-    "find": "Find",
-    "verify": "Verify",
-    "plan": "Plan",
-    "study": "Study",
-    "status": "Status",
-    "report": "Report",
-    "export": "Export",
-    "store": "Keep",
-    "ls": "Ls",
-    "show": "Show",
-    "demo": "Demo",
+    "demo": "demo:Demo",
+    "ls": "ls:Ls",
+    "show": "show:Show",
+    "find": "find:Find",
+    "verify": "verify:Verify",
+    "plan": "plan:Plan",
+    "study": "study:Study",
+    "status": "status:Status",
+    "report": "report:Report",
+    "export": "export:Export",
+    "import": "take_in:Import",
+    "push": "push:Push",
+    "store": "store:Keep",
 }
 
 
@@ -39,7 +41,7 @@ def run(args: Sequence[str]) -> int:
     """Run the command."""
     options = parse(Completion, args, "completion")
     commands: dict[str, Any] = {
-        name: getattr(import_module(f"lth_zoo.cli.{name}"), flags) for name, flags in FLAGS.items()
+        name: registry.load(f"lth_zoo.cli.{flags}") for name, flags in FLAGS.items()
     }
     tyro.extras.subcommand_cli_from_dict(
         commands, prog="lth-zoo", args=["--tyro-print-completion", options.shell]

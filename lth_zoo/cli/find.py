@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ..parse import base_of
+from ..errors import BadInput
+from ..parse import base_of, with_finder
+from ..recipe import Recipe
 from .options import WithRecipe, emit, execution_of, parse
 
 
@@ -14,8 +16,9 @@ from .options import WithRecipe, emit, execution_of, parse
 class Find(WithRecipe):
     """Find tickets, run their controls, judge them.
 
-    The first argument may name a recipe (lth-zoo ls recipes) or a YAML file; --finder NAME
-    picks the method. Running the same command again resumes it.
+    The first argument may name a recipe (lth-zoo ls recipes), a YAML file, or a ticket's
+    folder, whose search then goes on to a higher --sparsity; --finder NAME picks the method.
+    Running the same command again resumes it.
     """
 
     out: Path | None = None
@@ -24,8 +27,13 @@ class Find(WithRecipe):
 
 def run(args: Sequence[str]) -> int:
     """Run the command."""
-    base, rest = base_of(args)
+    base, rest, reached = start_of(args)
     options = parse(Find, rest, "find", Find(recipe=base))
+    if options.recipe.sparsity < reached:
+        raise BadInput(
+            f"sparsity {options.recipe.sparsity} is below the ticket's, {reached:.4f}: a search "
+            "only goes on; to get a denser ticket, run its recipe"
+        )
     from ..api import run_recipes
     from ..store import Store
     from ..tickets import ticket_of
@@ -54,3 +62,18 @@ def run(args: Sequence[str]) -> int:
     }
     emit(answer, options.json, say(finished, saved))
     return exit_code(finished)
+
+
+def start_of(args: Sequence[str]) -> tuple[Recipe, list[str], float]:
+    """Return the recipe to start from, the arguments left, and the sparsity reached so far."""
+    if not args or not (Path(args[0]) / "ticket.json").is_file():
+        return *base_of(args), 0.0
+    from ..ticket import Ticket
+    from ..tickets import recipe_of
+
+    ticket = Ticket.from_pretrained(args[0])
+    found = Recipe.from_dict(ticket.meta["recipe"]) if "recipe" in ticket.meta else Recipe()
+    base = recipe_of(ticket, found.seeds, found.controls)
+    if hasattr(base.finder, "levels"):
+        base = replace(base, finder=replace(base.finder, levels=None))  # type: ignore[call-arg]
+    return *with_finder(base, args[1:]), round(ticket.sparsity, 4)

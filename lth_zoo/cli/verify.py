@@ -29,7 +29,7 @@ class Verify(Running):
 def run(args: Sequence[str]) -> int:
     """Run the command."""
     options = parse(Verify, args, "verify")
-    from ..api import run_recipes
+    from ..api import one_machine, run_recipes
     from ..errors import BadInput
     from ..store import Store
     from ..ticket import Ticket
@@ -44,6 +44,8 @@ def run(args: Sequence[str]) -> int:
     recipes = [recipe_of(ticket, options.seeds, options.controls) for ticket in tickets]
     store = Store(options.store)
     finished = run_recipes(recipes, store, execution, options.workers, Bar("verify"))
+    for one in finished:
+        one_machine(one, store)
     answer = [
         {
             "ticket": name,

@@ -78,6 +78,13 @@ def _sized(runs: list[Run]) -> list[Run]:
     ]
 
 
+def machines(experiment: Experiment, store: Store) -> set[tuple[str, str, str]]:
+    """Return the (device, processor, torch version) that the arms' trainings ran on."""
+    entries = (store.entry(arm.goal) for arm in experiment.arms)
+    records = [entry.manifest["record"] for entry in entries if entry is not None]
+    return {(r["device"], r["cpu"], r["torch"]) for r in records}
+
+
 def cost(experiment: Experiment, store: Store) -> dict[str, float]:
     """Return what the search cost, in whole dense trainings, iterations and seconds.
 
