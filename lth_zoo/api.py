@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import runs
+from .backend import backend_for
 from .engines.local import Outcome, Watcher, run
 from .errors import BadInput, JobFailed
 from .experiment import Experiment, experiment
@@ -49,6 +50,8 @@ def run_recipes(
         BadInput, DataError: something in a recipe is wrong; nothing ran.
         StoreError: the store cannot be written.
     """
+    for recipe in recipes:
+        backend_for(execution.device, recipe.training.precision)
     laid = [experiment(recipe, execution.data) for recipe in recipes]
     store.prepare()
     for one in laid:
@@ -114,6 +117,8 @@ def find(
     from .objects import registered
     from .tickets import ticket_of
 
+    if workers and not isinstance(model, str):
+        raise BadInput(f"workers is {workers}; a model object stays in this process: give 0")
     given = {"finder": finder, "training": training}
     chosen = {k: v for k, v in given.items() if v is not None} | fields
     with registered(model, store) as (name, place):
@@ -125,7 +130,7 @@ def find(
         execution = Execution(device=device, data=data)
         (finished,) = run_recipes([recipe], Store(place), execution, workers)
         finished_or_raise(finished)
-        return ticket_of(finished.experiment.tickets()[0], finished, Store(place))
+        return ticket_of(finished.experiment.tickets()[0], finished, Store(place), data)
 
 
 def one_machine(finished: Finished, store: Store) -> None:

@@ -119,8 +119,11 @@ def backend_for(device: str, precision: str) -> Plain:
     Raises:
         BadInput: the device is not there, or cannot do that precision.
     """
-    if device.startswith("cuda") and not torch.cuda.is_available():
-        raise BadInput(f"device {device!r} is not available; this machine has: cpu")
+    gpus = [f"cuda:{i}" for i in range(torch.cuda.device_count())]
+    apple = ["mps"] if torch.backends.mps.is_available() else []
+    here = ["cpu", *(["cuda", *gpus] if gpus else []), *apple]
+    if device not in here:
+        raise BadInput(f"device {device!r} is not available; this machine has: {', '.join(here)}")
     if device == "cpu" and precision == "fp16":
         raise BadInput("precision fp16 needs a GPU; the CPU has fp32 and bf16")
     if device == "cpu" and precision == "fp32":

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from .jobs import Chain
 from .seeds import generator
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from .masks import Masks
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 
 @dataclass(frozen=True)
@@ -40,28 +42,35 @@ class Draft:
         return Fraction(self.masks.kept, self.masks.size)
 
 
-def searches(control: Any) -> bool:
-    """Say whether a control corrupts the search instead of the ticket."""
-    return getattr(control, "stage", "ticket") == "search"
+def changes(what: Literal["masks", "start", "search", "both"]) -> Callable[[F], F]:
+    """Declare what a control changes, so that only that is stored (default: ``both``)."""
+
+    def mark(control: F) -> F:
+        control.changes = what  # type: ignore[attr-defined]
+        return control
+
+    return mark
 
 
-def search_control(control: Callable[[Chain], Chain]) -> Callable[[Chain], Chain]:
-    """Mark a function ``chain -> chain`` as a control of the search."""
-    control.stage = "search"  # type: ignore[attr-defined]
-    return control
+def changed_by(control: Any) -> str:
+    """Return what a control changes: ``masks``, ``start``, ``both`` or the ``search``."""
+    return str(getattr(control, "changes", "both"))
 
 
+@changes("start")
 def reinit(draft: Draft, seed: int) -> Draft:  # noqa: ARG001 - the draft's own draw is seeded
     """Same mask, a fresh initialisation (Frankle & Carbin 2019, section 2)."""
     return replace(draft, state=draft.fresh())
 
 
+@changes("masks")
 def shuffle(draft: Draft, seed: int) -> Draft:
     """Permute the mask inside each layer: layer densities stay (Frankle et al. 2021)."""
     rng = generator(seed, "prune", "shuffle")
     return replace(draft, masks=_shuffled(draft.masks, rng))
 
 
+@changes("start")
 def shuffle_weights(draft: Draft, seed: int) -> Draft:
     """Same mask; permute the surviving weights inside each layer (Su et al. 2020)."""
     import torch
@@ -75,28 +84,31 @@ def shuffle_weights(draft: Draft, seed: int) -> Draft:
     return replace(draft, state=state)
 
 
+@changes("masks")
 def random_global(draft: Draft, seed: int) -> Draft:
     """Keep a random set of the same size over all layers."""
     return _random(draft, seed, "global")
 
 
+@changes("masks")
 def random_erk(draft: Draft, seed: int) -> Draft:
     """Keep a random set of the same size, layer densities by the Erdos-Renyi kernel."""
     return _random(draft, seed, "erk")
 
 
+@changes("masks")
 def random_layer(draft: Draft, seed: int) -> Draft:
     """Keep a random set with the ticket's layer counts: the law of ``shuffle``, another draw."""
     return replace(draft, masks=_shuffled(draft.masks, generator(seed, "prune", "random-layer")))
 
 
-@search_control
+@changes("search")
 def inverted(chain: Chain) -> Chain:
     """Search with the scores negated: keep the lowest (Frankle et al. 2021)."""
     return chain.corrupted(invert=True)
 
 
-@search_control
+@changes("search")
 def random_labels(chain: Chain) -> Chain:
     """Search on permuted training labels, then train on the true ones (Su et al. 2020)."""
     return chain.corrupted(labels="random")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from . import registry
-from .controls import searches
+from .controls import changed_by
 from .errors import BadInput, unknown
 from .jobs import DENSE, TICKET, Chain, Job, Level, graph
 from .kinds import covered_by
@@ -108,7 +108,7 @@ def _arms(recipe: Recipe, fingerprint: str) -> Iterator[Arm]:
             if recipe.controls_at == "last":
                 levels = levels[-1:]
             others = {}
-            if searches(control):
+            if changed_by(control) == "search":
                 others = {lv.index: lv for lv in recipe.finder.search(control(chain))}
             for level in levels:
                 yield Arm(name, chain.seed, _controlled(chain, name, level, others))
@@ -116,7 +116,8 @@ def _arms(recipe: Recipe, fingerprint: str) -> Iterator[Arm]:
 
 def _controlled(chain: Chain, name: str, level: Level, others: dict[int, Level]) -> Level:
     if not others:
-        return chain.control(name, level)
+        changes = changed_by(registry.find("controls", name))
+        return chain.control(name, level, changes)
     masks = others[level.index].masks
     assert masks is not None
     assert level.train is not None

@@ -21,15 +21,20 @@ class Freed:
 
 
 def collect_garbage(store: Store, dry_run: bool = False) -> Freed:
-    """Drop trained weights and the folders of dead attempts.
+    """Drop trained weights, the starts of controls, and the folders of dead attempts.
 
-    Rewind snapshots, initial states, masks, metrics and curves stay. Folders that a live
-    process holds are left alone.
+    Rewind snapshots, initial states, masks, metrics and curves stay, and so do weights that
+    another training starts from (learning-rate rewinding). Folders that a live process holds
+    are left alone.
     """
     freed = Freed()
-    for entry in store.entries():
-        config = entry.manifest["config"]
-        if entry.manifest["kind"] == "train" and config["keep"] == "weights" and STATE in entry:
+    entries = list(store.entries())
+    starts = {e.manifest["inputs"].get("start", {}).get("key") for e in entries}
+    for entry in entries:
+        kind, config = entry.manifest["kind"], entry.manifest["config"]
+        trained = kind == "train" and config["keep"] == "weights"
+        spare = kind == "control" or (trained and entry.manifest["key"] not in starts)
+        if spare and STATE in entry:
             freed.weights += 1
             freed.bytes += entry.manifest["files"][STATE]["bytes"]
             if not dry_run:

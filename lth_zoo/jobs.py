@@ -206,13 +206,18 @@ class Chain:
         train = self.train(start, masks, begin=begin, fresh_optimizer=begin == 0)
         return Level(index, start, masks, train)
 
-    def control(self, name: str, level: Level) -> Level:
-        """Return a level with one ingredient destroyed, and its training."""
+    def control(self, name: str, level: Level, changes: str = "both") -> Level:
+        """Return a level with one ingredient destroyed, and its training.
+
+        ``changes`` says what the control's job holds: ``masks``, a ``start``, or ``both``.
+        """
         assert level.masks is not None
         assert level.train is not None
-        config = {**self._base, "seed": self.seed, "name": name}
+        config = {**self._base, "seed": self.seed, "name": name, "changes": changes}
         job = Job("control", config, {"masks": level.masks, "start": level.start})
-        return Level(level.index, job, job, self.again(level.train, job, job))
+        masks = level.masks if changes == "start" else job
+        start = level.start if changes == "masks" else job
+        return Level(level.index, start, masks, self.again(level.train, start, masks))
 
     def again(self, train: Job, start: Job, masks: Job) -> Job:
         """Return the same training from another start under other masks; keeps metrics alone."""

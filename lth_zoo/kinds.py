@@ -42,7 +42,9 @@ def outputs(job: Any) -> tuple[str, ...]:
     """Return the files that other jobs may read of this one."""
     if job.kind == "train":
         return (RESULT,) if job.config["keep"] == "metrics" else (RESULT, STATE)
-    return {"init": (STATE,), "prune": (MASKS,), "control": (MASKS, STATE)}.get(job.kind, ())
+    if job.kind == "control":
+        return {"masks": (MASKS,), "start": (STATE,)}.get(job.config["changes"], (MASKS, STATE))
+    return {"init": (STATE,), "prune": (MASKS,)}.get(job.kind, ())
 
 
 # -- init ----------------------------------------------------------------------------------
@@ -273,10 +275,11 @@ def control(session: Session) -> None:
     start = session.snapshot("start")
     draft = Draft(masks, start.state, lambda: _fresh(session))
     changed = registry.find("controls", config["name"])(draft, config["seed"])
-    session.write_masks(changed.masks)
-    moved = changed.state is not start.state
-    # A new start has no past: its optimiser and generators begin anew.
-    session.write_state(Snapshot(dict(changed.state), start.iteration) if moved else replace(start))
+    if config["changes"] != "start":
+        session.write_masks(changed.masks)
+    if config["changes"] != "masks":
+        # A new start has no past: its optimiser and generators begin anew.
+        session.write_state(Snapshot(dict(changed.state), start.iteration))
 
 
 def _fresh(session: Session) -> dict[str, Tensor]:

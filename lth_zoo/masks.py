@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -53,9 +53,13 @@ class Masks(Mapping[str, Tensor]):
 
     @classmethod
     def ones(cls, model: nn.Module, names: Iterable[str]) -> Masks:
-        """Return the mask of the dense network over those parameters."""
-        shapes = dict(model.named_parameters(remove_duplicate=False))
-        return cls({name: torch.ones(shapes[name].shape, dtype=torch.bool) for name in names})
+        """Return the mask of the dense network over those parameters.
+
+        Raises:
+            BadInput: the model has no parameter of that name.
+        """
+        known = dict(model.named_parameters(remove_duplicate=False))
+        return cls({n: torch.ones(_parameter(known, n).shape, dtype=torch.bool) for n in names})
 
     def __getitem__(self, name: str) -> Tensor:
         if name not in self._tensors:
@@ -207,7 +211,7 @@ class Masks(Mapping[str, Tensor]):
         if optimizer is not None:
             bound.state_(optimizer)
         handles = [
-            p.register_post_accumulate_grad_hook(lambda p, m=m: p.grad.mul_(m))
+            p.register_post_accumulate_grad_hook(_masking(m))
             for p, m in zip(bound.parameters, bound.floats, strict=True)
             if p.requires_grad
         ]
@@ -218,6 +222,12 @@ class Masks(Mapping[str, Tensor]):
             for handle in handles:
                 handle.remove()
             bound.weights_()
+
+
+def _parameter(known: Mapping[str, nn.Parameter], name: str) -> nn.Parameter:
+    if name not in known:
+        raise unknown("parameter", name, known)
+    return known[name]
 
 
 class Enforcer:
@@ -232,9 +242,7 @@ class Enforcer:
         self.parameters: list[Tensor] = []
         self.floats: list[Tensor] = []
         for name, mask in masks.items():
-            if name not in known:
-                raise unknown("parameter", name, known)
-            parameter = known[name]
+            parameter = _parameter(known, name)
             if parameter.shape != mask.shape:
                 raise BadInput(
                     f"mask {name!r} has shape {tuple(mask.shape)}, the model's tensor "
@@ -292,6 +300,14 @@ class Enforcer:
         """Say whether every pruned weight is exactly 0."""
         pairs = zip(self.parameters, self.floats, strict=True)
         return all(bool((p.detach() * m == p.detach()).all()) for p, m in pairs)
+
+
+def _masking(mask: Tensor) -> Callable[[Tensor], None]:
+    def hook(parameter: Tensor) -> None:
+        if parameter.grad is not None:
+            parameter.grad.mul_(mask)
+
+    return hook
 
 
 def unwrap(optimizer: Any) -> torch.optim.Optimizer:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -87,7 +88,8 @@ def from_mapping(values: Mapping[str, Any], base: Recipe, where: str) -> Recipe:
     import tyro
 
     values = dict(values)
-    finder = dict(values.pop("finder", {}) or {})
+    finder = values.pop("finder", None) or {}
+    finder = dict(finder) if isinstance(finder, Mapping) else {"name": finder}
     name = finder.pop("name", None)
     flags = flags_of(values | ({"finder": finder} if finder else {}))
     base, flags = with_finder(base, flags + (["--finder", str(name)] if name else []))
@@ -96,27 +98,32 @@ def from_mapping(values: Mapping[str, Any], base: Recipe, where: str) -> Recipe:
         with contextlib.redirect_stderr(said), contextlib.redirect_stdout(said):
             recipe: Recipe = tyro.cli(Recipe, args=flags, default=base, console_outputs=True)
     except SystemExit as error:
-        raise BadInput(f"{where}: {_plain(said.getvalue())}") from error
+        raise BadInput(f"{where}: {one_line(said.getvalue())}") from error
     return recipe
 
 
-def _plain(boxed: str) -> str:
-    lines = (line.strip("╭─╮│╰╯ ") for line in boxed.splitlines())
-    text = " ".join(line for line in lines if line)
-    return text.partition("For full helptext")[0].strip()
+def one_line(boxed: str) -> str:
+    """Return tyro's boxed message as one line, without its title and its advice on help."""
+    lines = [line.strip("╭─╮│╰╯ ") for line in boxed.splitlines()]
+    text = " ".join(line for line in lines[1:] if line)
+    return re.split("Argument helptext|For full helptext", text)[0].strip(" .")
 
 
-def load(name: str) -> Recipe:
+def load(name: str, above: Sequence[Path] = ()) -> Recipe:
     """Return a shipped recipe by name, or the user's own by its file.
+
+    ``above`` lists the files whose ``base`` led here.
 
     Raises:
         BadInput: no such recipe, or something in it is wrong.
     """
     path = recipe_file(name)
+    if path in above:
+        raise BadInput(f"{path} is its own base: {' -> '.join(map(str, [*above, path]))}")
     values = read_yaml(path)
     base = Recipe(name=path.stem)
     if parent := values.pop("base", None):
-        base = replace(load(str(parent)), name=path.stem)
+        base = replace(load(str(parent), [*above, path]), name=path.stem)
     return from_mapping(values, base, str(path))
 
 

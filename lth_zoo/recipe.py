@@ -223,7 +223,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
     try:
         data = yaml.safe_load(path.read_text())
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise BadInput(f"{path} is not valid YAML: {error}") from error
     if not isinstance(data, dict):
         raise BadInput(f"{path} holds no mapping of names to values")

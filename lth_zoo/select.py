@@ -263,7 +263,7 @@ def kth_largest(flat: list[Tensor], allowed: list[Tensor | None], k: int) -> Ten
             if a is not None:
                 ge &= a
                 gt &= a
-            above += np.count_nonzero(gt)
+            above += int(np.count_nonzero(gt))
             inside.append(f[ge ^ gt])
         middle = np.concatenate(inside)
         if above >= k:

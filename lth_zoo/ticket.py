@@ -131,8 +131,7 @@ class Ticket:
             StoreError: it cannot be written; nothing half written stays.
         """
         folder = Path(folder)
-        if folder.exists() and not (folder / META).is_file() and any(folder.iterdir()):
-            raise BadInput(f"{folder} holds other files; choose an empty or new folder")
+        check_place(folder)
         files = {MASKS: dump_masks(self.masks), STATE: self._dump_state()}
         files[META] = sealed(self.meta | {"id": self.id, "counts": self.counts()}, files)
         files[CARD] = card(self).encode()
@@ -261,6 +260,18 @@ class Ticket:
     def with_meta(self, **more: Any) -> Ticket:
         """Return the ticket with more provenance."""
         return replace(self, meta={**copy.deepcopy(self.meta), **more})
+
+
+def check_place(folder: Path) -> None:
+    """Assert that a ticket may be written there: a new, empty or earlier ticket's folder.
+
+    Raises:
+        BadInput: it is a file, or holds something else.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise BadInput(f"{folder} is a file; choose an empty or new folder")
+    if folder.exists() and not (folder / META).is_file() and any(folder.iterdir()):
+        raise BadInput(f"{folder} holds other files; choose an empty or new folder")
 
 
 def sealed(meta: Mapping[str, Any], files: Mapping[str, bytes]) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .errors import BadInput
@@ -21,7 +22,9 @@ if TYPE_CHECKING:
     from .api import Finished
 
 
-def ticket_of(arm: Arm, finished: Finished, store: Store) -> Ticket:
+def ticket_of(
+    arm: Arm, finished: Finished, store: Store, data: Path | None = None
+) -> Ticket:
     """Return the ticket of one arm of a finished run."""
     level, recipe = arm.level, finished.experiment.recipe
     trained, start = store.entry(arm.goal), store.entry(level.start)
@@ -34,7 +37,7 @@ def ticket_of(arm: Arm, finished: Finished, store: Store) -> Ticket:
     record = trained.manifest["record"]
     meta: dict[str, Any] = {
         "model": recipe.model,
-        "signature": asdict(task_of(recipe.task).signature),
+        "signature": asdict(task_of(recipe.task, data).signature),
         "recipe": recipe.to_dict(),
         "recipe_key": recipe_key(one),
         "data": finished.experiment.fingerprint,

@@ -70,7 +70,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         code: int = import_module(f".{module}", __name__).run(rest)
         return code
     except LthZooError as error:
-        print(f"lth-zoo: {error}", file=sys.stderr)
+        # The words of a library may hold line breaks; an error is one line.
+        print(f"lth-zoo: {' '.join(str(error).split())}", file=sys.stderr)
         return BAD_INPUT
     except KeyboardInterrupt:
         print("\nlth-zoo: interrupted; the same command goes on from here", file=sys.stderr)

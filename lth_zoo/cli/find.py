@@ -36,11 +36,18 @@ def run(args: Sequence[str]) -> int:
         )
     from ..api import run_recipes
     from ..store import Store
+    from ..ticket import check_place
     from ..tickets import ticket_of
     from .progress import Bar
     from .summary import exit_code, failures, say
 
     recipe = options.recipe
+    if options.out is not None:
+        for place in (options.out, *options.out.parents):
+            if place.exists() and not place.is_dir():
+                raise BadInput(f"--out {options.out}: {place} is a file, not a folder")
+        for seed in recipe.seeds:
+            check_place(options.out / f"seed-{seed}")
     store = Store(options.store)
     (finished,) = run_recipes(
         [recipe], store, execution_of(options), options.workers, Bar(recipe.title)
@@ -50,7 +57,7 @@ def run(args: Sequence[str]) -> int:
     for arm in finished.experiment.tickets():
         if store.entry(arm.goal) is not None and arm.level.masks is not None:
             path = folder / f"seed-{arm.seed}"
-            ticket_of(arm, finished, store).save_pretrained(path)
+            ticket_of(arm, finished, store, options.data).save_pretrained(path)
             saved.append(str(path))
     answer = {
         "run": finished.id,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import os
 import sys
@@ -87,11 +89,24 @@ def execution_of(options: Running) -> Execution:
 
 
 def parse(kind: type[T], args: Sequence[str], command: str, default: T | None = None) -> T:
-    """Parse a command's flags; prints help or an error and exits where they call for it."""
-    prog = f"lth-zoo {command}"
-    if default is None:
-        return tyro.cli(kind, args=list(args), prog=prog)
-    return tyro.cli(kind, args=list(args), prog=prog, default=default)
+    """Parse a command's flags; prints help and exits where they call for it.
+
+    Raises:
+        BadInput: a flag that does not exist, or a value of the wrong type, in one line.
+    """
+    from ..errors import BadInput
+    from ..parse import one_line
+
+    prog, said = f"lth-zoo {command}", io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said):
+            if default is None:
+                return tyro.cli(kind, args=list(args), prog=prog)
+            return tyro.cli(kind, args=list(args), prog=prog, default=default)
+    except SystemExit as error:
+        if error.code:
+            raise BadInput(f"{one_line(said.getvalue())}; see {prog} --help") from error
+        raise
 
 
 def emit(answer: Any, as_json: bool, text: Any) -> None:

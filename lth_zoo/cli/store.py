@@ -16,7 +16,7 @@ from .options import Place, emit, parse
 class Keep(Place):
     """List the store by kind, or drop what can be made again.
 
-    gc drops trained weights (masks, rewind states and metrics stay) and the leftovers of
+    gc drops trained weights and the starts of controls (masks, rewind states and metrics stay) and the leftovers of
     attempts that died. A longer study that needs dropped weights trains them again.
     """
 

@@ -82,7 +82,9 @@ def cells(path: Path) -> list[Recipe]:
         )
     base = data.get("base", {})
     start = load(base) if isinstance(base, str) else from_mapping(base, Recipe(), str(path))
-    axes = {f: v if isinstance(v, list) else [v] for f, v in data["grid"].items()}
+    axes = {str(f): v if isinstance(v, list) else [v] for f, v in data["grid"].items()}
+    if empty := [f for f, values in axes.items() if not values]:
+        raise BadInput(f"{path}: grid field {empty[0]!r} has no values")
     return [
         _cell(start, dict(zip(axes, values, strict=True)), path)
         for values in product(*axes.values())

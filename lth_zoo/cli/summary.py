@@ -20,8 +20,7 @@ def say(finished: Finished, saved: Sequence[str] = ()) -> list[Any]:
     if finished.results.runs:
         parts.append(text_table(finished.results, finished.verdicts))
     if finished.verdicts:
-        last = finished.verdicts[-1]
-        parts.append(f"level {last.level}, {last.sparsity:.2%} sparsity: {last.verdict.sentence}")
+        parts.append(str(finished.verdicts[-1]))
     found = f"{outcome.done} jobs run in {clock(outcome.seconds)}, {outcome.cached} found done"
     parts.append(f"{found}; run {finished.id}")
     if saved:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import multiprocessing
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from multiprocessing.connection import Connection, wait
@@ -209,7 +210,8 @@ def _parallel(graph: _Graph, store: Store, execution: Execution, count: int) -> 
                 if worker.job is None and (job := graph.next()) is not None:
                     worker.job = job
                     graph.began(job)
-                    worker.pipe.send(job.shallow())
+                    with suppress(OSError):  # a worker that has just died is noticed below
+                        worker.pipe.send(job.shallow())
             for pipe in wait([w.pipe for w in workers], timeout=0.5):
                 index = next(i for i, w in enumerate(workers) if w.pipe is pipe)
                 if not _listen(workers[index], graph):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import threading
@@ -42,7 +43,7 @@ def attempt(
 def serve(pipe: Connection, store: Store, execution: Execution) -> None:
     """Work through the jobs that come over the pipe until it closes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the engine decides when to stop
-    threading.Thread(target=_die_with_parent, args=(os.getppid(),), daemon=True).start()
+    threading.Thread(target=_die_with_parent, daemon=True).start()
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     import torch
 
@@ -64,8 +65,9 @@ def serve(pipe: Connection, store: Store, execution: Execution) -> None:
         pipe.send(("ended", attempt(job, store, execution, progress)))
 
 
-def _die_with_parent(parent: int) -> None:
+def _die_with_parent() -> None:
     """End this process when its parent is gone, so that no orphan holds a lock."""
-    while os.getppid() == parent:
-        time.sleep(0.3)
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
     os._exit(1)

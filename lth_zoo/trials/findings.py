@@ -158,6 +158,10 @@ class LevelVerdict:
     name: Outcome
     note: str = ""
 
+    def __str__(self) -> str:
+        """Return the verdict in a sentence, with the level it is about."""
+        return f"level {self.level}, {self.sparsity:.2%} sparsity: {self.verdict.sentence}"
+
     def to_json(self) -> dict[str, Any]:
         """Return plain data."""
         return {**asdict(self), "verdict": self.verdict.to_json()}

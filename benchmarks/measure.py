@@ -1,0 +1,78 @@
+"""How every ratio is measured: interleaved arms, medians of CPU time, one thread."""
+
+from __future__ import annotations
+
+import gc
+import os
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+PAGE = os.sysconf("SC_PAGE_SIZE")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of a table: two figures in one unit, their ratio, and what was asked of it.
+
+    ``ours`` or ``other`` is None where nothing was measured; a row without a target only
+    informs. With ``least`` the ratio must reach the target, else it must not pass it.
+    """
+
+    name: str
+    ours: float | None = None
+    other: float | None = None
+    unit: str = ""
+    ratio: float | None = None
+    target: float | None = None
+    least: bool = False
+    note: str = ""
+
+    @property
+    def met(self) -> bool | None:
+        """Whether the target was met; None where there is none, or nothing was measured."""
+        if self.ratio is None or self.target is None:
+            return None
+        return self.ratio >= self.target if self.least else self.ratio <= self.target
+
+
+def cost(
+    name: str, ours: float, other: float, unit: str, target: float | None = None, note: str = ""
+) -> Row:
+    """Return a row whose ratio is ours / other: the smaller the better."""
+    return Row(name, ours, other, unit, ours / other, target, note=note)
+
+
+def speedup(
+    name: str, ours: float, other: float, unit: str, target: float | None = None, note: str = ""
+) -> Row:
+    """Return a row whose ratio is other / ours: how many times faster."""
+    return Row(name, ours, other, unit, other / ours, target, least=True, note=note)
+
+
+def cpu_seconds(work: Callable[[], object]) -> float:
+    """Return the CPU time that this process takes for some work, garbage collected before."""
+    gc.collect()
+    began = time.process_time()
+    work()
+    return time.process_time() - began
+
+
+def interleaved(arms: Mapping[str, Callable[[], float]], rounds: int) -> dict[str, float]:
+    """Measure every arm once a round, A B C A B C ..., and return each arm's median.
+
+    An arm prepares itself and returns its seconds, so that what drifts on the machine
+    meets all of them.
+    """
+    times: dict[str, list[float]] = {name: [] for name in arms}
+    for _ in range(rounds):
+        for name, arm in arms.items():
+            times[name].append(arm())
+    return {name: statistics.median(found) for name, found in times.items()}
+
+
+def resident() -> float:
+    """Return the megabytes of memory that this process holds now."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * PAGE / 1e6

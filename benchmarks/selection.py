@@ -1,0 +1,116 @@
+"""A round of global magnitude pruning at 85 M weights (the linear maps of 12 BERT-base layers).
+
+Ours is scores, allocation and selection with the masks built, from the weights and the
+masks of the round before; the other is `prune.global_unstructured` with the same number
+of weights to remove. Rounds take 20 % of what is left. One run of torch prune a round
+(its memory grows), the median of three of ours before and after it.
+"""
+
+from __future__ import annotations
+
+import gc
+import math
+import statistics
+from collections.abc import Iterator, Mapping
+from fractions import Fraction
+
+import torch
+from measure import Row, cpu_seconds, resident, speedup
+from torch import Tensor, nn
+from torch.nn.utils import prune
+
+from lth_zoo.masks import Masks
+from lth_zoo.scores import ScoreContext, magnitude
+from lth_zoo.select import allocate, select
+
+RATE, OURS, THEIRS = Fraction(1, 5), 20, 6
+WIDE, INNER, LAYERS = 768, 3072, 12
+
+
+def network() -> nn.ModuleDict:
+    """Return the linear maps: 84.9 M normal weights."""
+    shapes = {**{n: (WIDE, WIDE) for n in "qkvo"}, "up": (WIDE, INNER), "down": (INNER, WIDE)}
+    model = nn.ModuleDict(
+        {
+            f"layer{i}_{name}": nn.Linear(*shape, bias=False)
+            for i in range(LAYERS)
+            for name, shape in shapes.items()
+        }
+    )
+    rng = torch.Generator().manual_seed(0)
+    for parameter in model.parameters():
+        parameter.data.normal_(0, 0.02, generator=rng)
+    return model
+
+
+def one_round(model: nn.Module, number: int, within: Masks) -> Masks:
+    """Return the masks of a round; this is what is timed."""
+    context = ScoreContext(model, within, {}, torch.Generator())
+    shapes = {name: tuple(mask.shape) for name, mask in within.items()}
+    caps = {name: kept for name, (kept, _) in within.counts.items()}
+    pools = allocate(shapes, (1 - RATE) ** number, caps=caps)
+    return select(magnitude(context), pools, within)
+
+
+def bench() -> list[Row]:
+    """Measure memory over 20 rounds of ours, then 6 rounds of both."""
+    model = network()
+    masks = Masks.ones(model, dict(model.named_parameters()))
+    return [*memory(model, masks), *rounds(model, masks)]
+
+
+def memory(model: nn.Module, masks: Masks) -> Iterator[Row]:
+    """Yield what 20 rounds add to the memory that the first one leaves."""
+    held = []
+    for number in range(1, OURS + 1):
+        masks = one_round(model, number, masks)
+        gc.collect()
+        held.append(resident())
+    size = sum(p.numel() for p in model.parameters())
+    note = f"kept after {OURS} rounds: {masks.kept:,} of {size:,}"
+    grown = max(held) - held[0]
+    yield Row(
+        f"memory that rounds 2-{OURS} add to round 1, of the weights' own",
+        *(grown, 4 * size / 1e6, "MB", max(grown, 0.0) / (4 * size / 1e6), 0.05),
+        note=note,
+    )
+
+
+def rounds(model: nn.Module, masks: Masks) -> Iterator[Row]:
+    """Yield the rounds of both, and whether they keep the same weights."""
+    theirs = [(layer, "weight") for layer in model.values()]  # type: ignore[operator]
+    weights = {name: p.detach().clone() for name, p in model.named_parameters()}
+    plain = network()
+    held, differ, strays = [resident()], 0, 0
+    for number in range(1, THEIRS + 1):
+        before, new = masks, list[Masks]()
+        ours = [cpu_seconds(lambda: new.append(one_round(plain, number, before)))]
+        amount = before.kept - new[0].kept
+        other = cpu_seconds(
+            lambda: prune.global_unstructured(theirs, prune.L1Unstructured, amount=amount)
+        )
+        held.append(resident())
+        ours += [cpu_seconds(lambda: one_round(plain, number, before)) for _ in range(2)]
+        masks = new[0]
+        found = {f"{n}.weight": m.weight_mask.bool() for n, m in model.items()}  # type: ignore[operator]
+        some, odd = unlike(masks, Masks(found), weights)
+        differ, strays = differ + some, strays + odd
+        left = f"{100 * masks.density:.1f} % left"
+        yield speedup(f"round {number}, {left}", statistics.median(ours), other, "s", 7.0)
+    yield Row(
+        "weights kept by one and not by the other, beyond ties at the threshold",
+        *(float(strays), None, "weights", float(strays), 0.0),
+        note=f"{differ:,} differ in all, every other one a tie",
+    )
+    yield Row(
+        f"memory that torch prune adds in {THEIRS} rounds", None, held[-1] - held[0], "MB"
+    )
+
+
+def unlike(ours: Masks, other: Masks, weights: Mapping[str, Tensor]) -> tuple[int, int]:
+    """Count the weights that only one keeps, and those of them that are no tie."""
+    lowest = min(float(weights[n].abs()[m].min()) for n, m in ours.items())
+    odd = [weights[n].abs()[m ^ other[n]] for n, m in ours.items()]
+    differ = torch.cat(odd)
+    strays = [v for v in differ.tolist() if not math.isclose(v, lowest, rel_tol=0, abs_tol=0)]
+    return len(differ), len(strays)
