@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from fractions import Fraction
 from functools import cached_property
 from typing import Any
@@ -128,8 +128,6 @@ class Chain:
         ``keep`` is what its result holds besides metrics: ``weights``, ``snapshot`` (with
         the optimiser), or ``metrics`` alone.
         """
-        from dataclasses import asdict
-
         settings = asdict(self.recipe.training)
         config = {
             **self._base,
@@ -156,8 +154,12 @@ class Chain:
         scope: str = "global",
         overrides: Mapping[str, Fraction] | None = None,
         total: Fraction | None = None,
+        start: Job | None = None,
     ) -> Job:
-        """Return the job that scores ``trained`` and keeps the best ``density`` of it."""
+        """Return the job that scores ``trained`` and keeps the best ``density`` of it.
+
+        ``start`` is what the training started from, where that is not the initial state.
+        """
         recipe = self.recipe
         config: dict[str, Any] = {
             **self._base,
@@ -174,6 +176,8 @@ class Chain:
         if self.invert:
             config["invert"] = True
         inputs = {"trained": trained, "init": self.initial()}
+        if start is not None and start != inputs["init"]:
+            inputs["rewind"] = start
         return Job("prune", config, inputs | ({"within": within} if within else {}))
 
     # -- rewinding ----------------------------------------------------------------------

@@ -196,7 +196,8 @@ def prune(session: Session) -> None:
     """Score a trained model and keep the best of it."""
     config = session.config
     model = session.build()
-    states = LazyStates({"final": "trained", "init": "init"}, session)
+    rewind = "rewind" if "rewind" in session.job.inputs else "init"
+    states = LazyStates({"final": "trained", "init": "init", "rewind": rewind}, session)
     model.load_state_dict(states["final"])
     covered = covered_by(config, session.adapter.prunable(model))
     within = session.masks("within")

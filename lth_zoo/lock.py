@@ -57,9 +57,9 @@ class Lock:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY)
-        except FileExistsError:
-            return False
         except OSError as error:
+            if isinstance(error, FileExistsError) and path.parent.is_dir():
+                return False
             raise StoreError(f"cannot write {path}: {error.strerror}") from error
         with os.fdopen(handle, "w") as file:
             json.dump(self._mine(), file)
@@ -68,20 +68,32 @@ class Lock:
     def holder(self) -> dict[str, Any] | None:
         """Return who holds the lock, or None where nobody alive does."""
         try:
-            text, beat = self.path.read_text(), self.path.stat().st_mtime
+            who, age = self._read(), time.time() - self.path.stat().st_mtime
         except OSError:
             return None
-        age = time.time() - beat
-        try:
-            who: dict[str, Any] = json.loads(text)
-        except ValueError:  # being written this moment, or its writer died over it
+        if not who:  # being written this moment, or its writer died over it
             return {"pid": 0} if age < 2 else None
         mine = self._mine()
         if who.get("host") != mine["host"]:
             return who if age < SILENT else None
-        if who.get("boot") != mine["boot"] or not _alive(who.get("pid", -1)):
+        if who.get("boot") != mine["boot"] or not _alive(who["pid"]):
             return None
         return who if _started(who["pid"]) == who.get("start") else None
+
+    def _read(self) -> dict[str, Any]:
+        """Return what the file says; nothing where it is not whole."""
+        try:
+            who = json.loads(self.path.read_text())
+        except ValueError:
+            return {}
+        return who if isinstance(who, dict) and isinstance(who.get("pid"), int) else {}
+
+    def _is_mine(self) -> bool:
+        """Say whether this process still holds the lock: one long suspended may have lost it."""
+        try:
+            return self._read() == self._mine()
+        except OSError:
+            return False
 
     def acquire(self) -> bool:
         """Take the lock if it is free or its holder is dead."""
@@ -122,9 +134,11 @@ class Lock:
             stop.set()
             beat.join()
             with suppress(OSError):
-                self.path.unlink()
+                if self._is_mine():
+                    self.path.unlink()
 
     def _beat(self, stop: threading.Event) -> None:
         while not stop.wait(HEARTBEAT):
             with suppress(OSError):
-                os.utime(self.path)
+                if self._is_mine():
+                    os.utime(self.path)

@@ -20,7 +20,8 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from .errors import BadInput, unknown
 
-#: Optimisers whose update of a weight is 0 where its weight, gradient and state are 0.
+#: Optimisers that leave weight and state 0 where weight, gradient and state are 0 (Adamax does
+#: not: its state takes in epsilon).
 ELEMENTWISE = frozenset(
     {
         "SGD",
@@ -29,7 +30,6 @@ ELEMENTWISE = frozenset(
         "RMSprop",
         "NAdam",
         "RAdam",
-        "Adamax",
         "Adagrad",
         "Adadelta",
         "Adafactor",

@@ -25,8 +25,9 @@ Scores = dict[str, Tensor]
 class ScoreContext:
     """What a score may look at.
 
-    ``states`` maps ``init`` (where the search started) and ``final`` (the trained weights)
-    to ``{parameter name: tensor}``, loaded on access; ``model`` holds the weights to be
+    ``states`` maps ``init`` (as drawn), ``rewind`` (what the training started from, the same
+    unless it rewinds to a later step) and ``final`` (the trained weights) to
+    ``{parameter name: tensor}``, loaded on access; ``model`` holds the weights to be
     pruned; ``masks`` says what is still kept. ``loss(model, batch)`` and ``batches`` are for
     scores that need data.
     """

@@ -75,7 +75,8 @@ def allocate(
         caps: prunable name -> number of candidates, where earlier masks limit them.
 
     Raises:
-        BadInput: unknown scope, or an override names no prunable tensor.
+        BadInput: unknown scope, an override names no prunable tensor, or a total that the
+            overrides put out of reach.
     """
     if scope not in SCOPES:
         raise unknown("scope", scope, SCOPES)
@@ -118,7 +119,7 @@ def _shares(
     dense: set[str] = set()
     if scope == "uniform":
         raw = {n: Fraction(1) for n in free}
-        dense = {next(iter(free))}
+        dense = {name for name in list(shapes)[:1] if name in free}
     return {(n,): d for n, d in _scaled(free, raw, density, dense).items()}
 
 
@@ -145,16 +146,36 @@ def _shift(
     sizes: Mapping[tuple[str, ...], int],
     total: Fraction,
 ) -> dict[tuple[str, ...], Fraction]:
-    """Raise every density to one power, found by bisection, so that the whole hits ``total``."""
-    goal, low, high = float(total) * sum(sizes.values()), 0.0, 64.0
+    """Raise every density to one power, found by bisection, so that the whole hits ``total``.
+
+    Raises:
+        BadInput: densities of 0 and 1 stay as they are and put the total out of reach.
+    """
+    whole = sum(sizes.values())
+    moving = [k for k, d in shares.items() if 0 < d < 1]
+    least = Fraction(sum(sizes[k] for k, d in shares.items() if d == 1), whole)
+    most = least + Fraction(sum(sizes[k] for k in moving), whole)
+    if not least <= total <= most:
+        raise BadInput(
+            f"a density of {float(total):g} over all is out of reach: what is fixed at 0 or 1 "
+            f"leaves it between {float(least):g} and {float(most):g}"
+        )
+    if not moving:
+        return dict(shares)
+
+    def kept(power: float) -> float:
+        return sum(float(d) ** power * sizes[k] for k, d in shares.items())
+
+    goal, low, high = float(total) * whole, 0.0, 64.0
+    while kept(high) > goal and high < 1e9:
+        high *= 2
     for _ in range(100):
         power = (low + high) / 2
-        kept = sum(float(d) ** power * sizes[k] for k, d in shares.items())
-        low, high = (power, high) if kept > goal else (low, power)
+        low, high = (power, high) if kept(power) > goal else (low, power)
     shifted = {k: Fraction(float(d) ** power).limit_denominator(10**12) for k, d in shares.items()}
     exact_kept = sum((shifted[k] * sizes[k] for k in shares), Fraction(0))
-    largest = max(sizes, key=lambda k: (shifted[k] < 1, sizes[k]))
-    rest = (total * sum(sizes.values()) - exact_kept) / sizes[largest]
+    largest = max(moving, key=lambda k: (shifted[k] < 1, sizes[k]))
+    rest = (total * whole - exact_kept) / sizes[largest]
     shifted[largest] = min(Fraction(1), max(Fraction(0), shifted[largest] + rest))
     return shifted
 

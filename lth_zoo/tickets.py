@@ -10,7 +10,6 @@ from .errors import BadInput
 from .experiment import Arm
 from .formats import load_masks, load_snapshot
 from .jobs import DENSE, TICKET
-from .protocols import task_of
 from .recipe import Recipe
 from .runs import recipe_key
 from .session import MASKS, STATE
@@ -22,9 +21,7 @@ if TYPE_CHECKING:
     from .api import Finished
 
 
-def ticket_of(
-    arm: Arm, finished: Finished, store: Store, data: Path | None = None
-) -> Ticket:
+def ticket_of(arm: Arm, finished: Finished, store: Store, data: Path | None = None) -> Ticket:
     """Return the ticket of one arm of a finished run."""
     level, recipe = arm.level, finished.experiment.recipe
     trained, start = store.entry(arm.goal), store.entry(level.start)
@@ -37,7 +34,7 @@ def ticket_of(
     record = trained.manifest["record"]
     meta: dict[str, Any] = {
         "model": recipe.model,
-        "signature": asdict(task_of(recipe.task, data).signature),
+        "signature": asdict(cached_task(recipe.task, data).signature),
         "recipe": recipe.to_dict(),
         "recipe_key": recipe_key(one),
         "data": finished.experiment.fingerprint,

@@ -1,12 +1,18 @@
-"""Masks inside other people's training loops: Hugging Face's ``Trainer`` and Lightning's."""
+"""Masks with other people's tools: Trainers, Accelerate, the compiler, attention, tied weights."""
 
 from __future__ import annotations
 
 import copy
+import warnings
 
+import pytest
 import torch
+from loops import OPTIMIZERS, TASK, by_hand, held, train
+from torch import nn
 from torch.nn import functional as F
-from toys import Blobs, mlp, pruned_are_zero, some_masks
+from toys import INPUTS, Blobs, mlp, pruned_are_zero, same, some_masks
+
+from lth_zoo.masks import Masks, unwrap
 
 
 def check_trained(model, masks, start):
@@ -97,3 +103,81 @@ def test_a_lightning_trainer(tmp_path):
         trainer.fit(model, torch.utils.data.DataLoader(batches, batch_size=None))
     assert trainer.global_step == 4
     check_trained(model, masks, start)
+
+
+def test_accelerates_wrapped_optimiser():
+    from accelerate import Accelerator
+
+    model = mlp()
+    reference, masks = copy.deepcopy(model), some_masks(model)
+    by_hand(reference, masks, OPTIMIZERS["muon"](held(reference, "muon")))
+    optimizer = OPTIMIZERS["muon"](held(model, "muon"))
+    wrapped = Accelerator(cpu=True).prepare_optimizer(optimizer)
+    assert unwrap(wrapped) is optimizer
+    with masks.enforced(model, wrapped):
+        train(model, wrapped)
+    assert same(model.state_dict(), reference.state_dict())
+
+
+def test_a_compiled_model():
+    model = mlp()
+    reference, masks = copy.deepcopy(model), some_masks(model)
+    by_hand(reference, masks, OPTIMIZERS["adam fused"](reference.parameters()), steps=3)
+    compiled = torch.compile(model, backend="aot_eager")
+    optimizer = OPTIMIZERS["adam fused"](compiled.parameters())
+    with warnings.catch_warnings(), masks.enforced(model, optimizer):
+        warnings.simplefilter("ignore")
+        train(compiled, optimizer, steps=3)
+    assert pruned_are_zero(model, masks)
+    for name, value in model.state_dict().items():
+        torch.testing.assert_close(value, reference.state_dict()[name])
+
+
+class Attention(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.attention = nn.MultiheadAttention(INPUTS, 2, batch_first=True)
+        self.out = nn.Linear(INPUTS, 3)
+
+    def forward(self, x):
+        x = x[:, None, :] * torch.ones(1, 4, 1, dtype=x.dtype)
+        return self.out(self.attention(x, x, x, need_weights=False)[0].mean(1))
+
+
+class Tied(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.encoder = nn.Linear(INPUTS, INPUTS)
+        self.decoder = nn.Linear(INPUTS, INPUTS)
+        self.decoder.weight = self.encoder.weight
+
+    def forward(self, x):
+        return self.decoder(torch.tanh(self.encoder(x)))[:, :3]
+
+
+@pytest.mark.parametrize(
+    ("kind", "names"),
+    [
+        (Attention, ["attention.in_proj_weight", "attention.out_proj.weight", "out.weight"]),
+        (Tied, ["encoder.weight"]),
+        (Tied, ["decoder.weight"]),
+    ],
+)
+def test_attention_and_tied_weights_in_training_and_evaluation(kind, names):
+    torch.manual_seed(0)
+    model = kind()
+    rng = torch.Generator().manual_seed(0)
+    shapes = dict(model.named_parameters(remove_duplicate=False))
+    masks = Masks({n: torch.rand(shapes[n].shape, generator=rng) < 0.5 for n in names})
+    optimizer = OPTIMIZERS["adamw fused"](model.parameters())
+    inputs, _ = TASK.batch("test", torch.arange(4))
+    with masks.enforced(model, optimizer):
+        for _ in range(3):
+            train(model.train(), optimizer, steps=2)
+            assert pruned_are_zero(model, masks)
+            zeroed = copy.deepcopy(model).eval()
+            tensors = dict(zeroed.named_parameters(remove_duplicate=False))
+            for name, mask in masks.items():
+                tensors[name].data[~mask] = 0
+            with torch.no_grad():  # attention has a fast path of its own here
+                assert model.eval()(inputs).equal(zeroed(inputs))

@@ -83,18 +83,18 @@ def interrupt(process) -> None:
     os.killpg(process.pid, signal.SIGINT)
     began = time.monotonic()
     _, said = process.communicate(timeout=30)
-    assert time.monotonic() - began < 2, "took too long to end"
+    tiny.wait_until(lambda: not tiny.group(process.pid), 2)  # the resource tracker goes last
+    assert time.monotonic() - began < 2, f"still there: {tiny.group(process.pid)}"
     assert process.returncode == 130
     assert "interrupted; the same command goes on from here" in said
     assert "Traceback" not in said
-    assert not tiny.group(process.pid), "a worker outlived the engine"
 
 
 def same(store: Path, whole: Path) -> None:
     """Assert that two stores hold the same work, bit for bit, and nothing half done."""
     names = ("masks.safetensors", "state.safetensors", "result.json", "log.jsonl")
     ours, theirs = tiny.files_of(store, *names), tiny.files_of(whole, *names)
-    assert len(theirs) == 8 * 2 + 4 + 2 * 2 + 2 + 4 * 2 + 2  # trainings, controls, inits, masks
+    assert sum(name.endswith("log.jsonl") for name in theirs) == 8
     assert ours.keys() == theirs.keys()
     assert [name for name in ours if ours[name] != theirs[name]] == []
     left = [p.name for p in store.glob("*/*/*") if p.name in ("lock", "checkpoint")]

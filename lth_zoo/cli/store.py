@@ -16,8 +16,9 @@ from .options import Place, emit, parse
 class Keep(Place):
     """List the store by kind, or drop what can be made again.
 
-    gc drops trained weights and the starts of controls (masks, rewind states and metrics stay) and the leftovers of
-    attempts that died. A longer study that needs dropped weights trains them again.
+    gc drops trained weights, the starts of controls, and the leftovers of attempts that
+    died; masks, rewind states and metrics stay. A longer study that needs what was dropped
+    makes it again.
     """
 
     action: Annotated[Literal["ls", "gc"], tyro.conf.Positional] = "ls"

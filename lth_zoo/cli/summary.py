@@ -17,10 +17,9 @@ def say(finished: Finished, saved: Sequence[str] = ()) -> list[Any]:
 
     outcome = finished.outcome
     parts: list[Any] = []
-    if finished.results.runs:
+    if any(not run.error for run in finished.results.runs):
         parts.append(text_table(finished.results, finished.verdicts))
-    if finished.verdicts:
-        parts.append(str(finished.verdicts[-1]))
+        parts += [str(verdict) for verdict in finished.verdicts[-1:]]
     found = f"{outcome.done} jobs run in {clock(outcome.seconds)}, {outcome.cached} found done"
     parts.append(f"{found}; run {finished.id}")
     if saved:

@@ -22,7 +22,9 @@ from ..store import Store
 from .worker import attempt, serve
 
 #: What an input's reader needs of it, by role.
-READS = {"start": STATE, "trained": STATE, "init": STATE, "masks": MASKS, "within": MASKS}
+READS = {"masks": MASKS, "within": MASKS} | dict.fromkeys(
+    ("start", "trained", "init", "rewind"), STATE
+)
 
 
 @dataclass

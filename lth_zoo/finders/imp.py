@@ -98,7 +98,12 @@ class IMP(Finder):
         for index, amounts in enumerate(self.schedule(chain.density), start=1):
             assert level.train is not None
             masks = chain.prune(
-                level.train, level.masks, score=self.score, scope=self.scope, **amounts
+                level.train,
+                level.masks,
+                score=self.score,
+                scope=self.scope,
+                start=level.start,
+                **amounts,
             )
             level = chain.retrain(self.rewind, level.train, masks, index)
             yield level

@@ -43,6 +43,11 @@ class OneShot(Finder):
             scored = dense.start if self.after == "start" else dense.train
             assert scored is not None
             masks = chain.prune(
-                scored, None, density=chain.density, score=self.score, scope=self.scope
+                scored,
+                None,
+                density=chain.density,
+                score=self.score,
+                scope=self.scope,
+                start=dense.start,
             )
             yield chain.retrain(self.rewind, scored, masks, 1)

@@ -1,0 +1,115 @@
+"""Every criterion: by hand on four weights, and one contract for whatever is registered."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+from toys import mlp, same, some_masks
+
+from lth_zoo import registry
+from lth_zoo.errors import BadInput
+from lth_zoo.masks import Masks
+from lth_zoo.scores import ScoreContext, score
+from lth_zoo.select import Pool, select
+
+INIT = torch.tensor([[1.0, -2.0, 0.5, -4.0]])
+FINAL = torch.tensor([[-3.0, -2.5, 0.0, 1.0]])
+BY_HAND = {
+    "magnitude": [3.0, 2.5, 0.0, 1.0],
+    "large_final": [3.0, 2.5, 0.0, 1.0],
+    "small_final": [-3.0, -2.5, -0.0, -1.0],
+    "large_init": [1.0, 2.0, 0.5, 4.0],
+    "movement": [4.0, 0.5, 0.5, 5.0],
+    "magnitude_increase": [2.0, 0.5, -0.5, -3.0],
+    "large_final_same_sign": [-3.0, 2.5, 0.0, -1.0],
+}
+KEEPS_TWO = {
+    "magnitude": [0, 1],
+    "large_final": [0, 1],
+    "small_final": [2, 3],
+    "large_init": [1, 3],
+    "movement": [0, 3],
+    "magnitude_increase": [0, 1],
+    "large_final_same_sign": [1, 2],
+}
+
+
+def context(model, states, masks=None, seed=0):
+    masks = masks if masks is not None else some_masks(model)
+    return ScoreContext(model, masks, states, torch.Generator().manual_seed(seed))
+
+
+def four(dtype):
+    model = nn.Linear(4, 1, bias=False).to(dtype)
+    model.load_state_dict({"weight": FINAL})
+    states = {"init": {"weight": INIT.to(dtype)}, "final": {"weight": FINAL.to(dtype)}}
+    return context(model, states, Masks.ones(model, ["weight"]))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("name", BY_HAND)
+def test_four_weights_by_hand(name, dtype):
+    found = score(name, four(dtype))["weight"]
+    # float32 or better, whatever the weights are; float64 is not rounded.
+    assert found.dtype == (torch.float64 if dtype == torch.float64 else torch.float32)
+    assert found.tolist() == [BY_HAND[name]]
+    kept = select({"weight": found}, [Pool(("weight",), 2)])["weight"]
+    assert kept.reshape(-1).nonzero().reshape(-1).tolist() == KEEPS_TWO[name]
+
+
+def test_differences_are_taken_in_float32():
+    # 1.0 and 1.0078 differ by one bfloat16 step; of 3.0 that step would be lost.
+    one, other = (torch.tensor([[v]]).bfloat16() for v in (3.0, 0.0042))
+    model = nn.Linear(1, 1, bias=False).bfloat16()
+    states = {"init": {"weight": other}, "final": {"weight": one}}
+    found = score("movement", context(model, states, Masks.ones(model, ["weight"])))["weight"]
+    assert found.item() == 3.0 - other.float().item() != 3.0
+
+
+class Reads(dict):
+    """States that note which of them were looked at."""
+
+    def __init__(self, states):
+        super().__init__(states)
+        self.seen = set()
+
+    def __getitem__(self, name):
+        self.seen.add(name)
+        return super().__getitem__(name)
+
+
+@pytest.mark.parametrize("name", registry.names("scores"))
+def test_the_contract_of_a_score(name):
+    model = mlp()
+    states = Reads({"init": mlp(seed=1).state_dict(), "final": model.state_dict()})
+    before = copy.deepcopy((model.state_dict(), dict(states)))
+    found = score(name, context(model, states))
+    again, other = (score(name, context(model, states, seed=s)) for s in (0, 1))
+    masks = some_masks(model)
+    assert list(found) == list(masks), "a score answers for every masked tensor"
+    for entry, mask in masks.items():
+        assert found[entry].shape == mask.shape
+        assert found[entry].isfinite().all()
+        assert found[entry].dtype in (torch.float32, torch.float64)
+        assert not found[entry].requires_grad
+    assert same(found, again), "same generator, same score"
+    assert same(found, other) == (name != "random")
+    assert same((model.state_dict(), dict(states)), before), "a score changes nothing"
+    assert states.seen == set(registry.find("scores", name).needs)
+
+
+def test_random_scores_are_uniform():
+    model = nn.Linear(100, 100, bias=False)
+    found = score("random", context(model, {}, Masks.ones(model, ["weight"])))["weight"]
+    assert found.min() >= 0
+    assert found.max() < 1
+    assert abs(found.mean() - 0.5) < 0.02
+    assert found.unique().numel() > 9900
+
+
+def test_a_score_that_does_not_exist():
+    with pytest.raises(BadInput, match="did you mean 'magnitude'"):
+        score("magnitud", four(torch.float32))
