@@ -12,7 +12,7 @@ from .formats import load_masks, load_snapshot
 from .jobs import DENSE, TICKET
 from .recipe import Recipe
 from .runs import recipe_key
-from .session import MASKS, STATE
+from .session import MASKS, STATE, cached_task
 from .store import Store
 from .ticket import Ticket
 from .trials.results import Results
