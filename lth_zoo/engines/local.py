@@ -6,6 +6,7 @@ only what rests on it. Whatever stops the engine, running it again resumes.
 
 from __future__ import annotations
 
+import heapq
 import multiprocessing
 import time
 from collections.abc import Iterable
@@ -138,36 +139,42 @@ class _Graph:
     def __init__(self, jobs: list[Job], outcome: Outcome, watcher: Watcher) -> None:
         self.left = {job.key: job for job in jobs}
         self.outcome, self.watcher = outcome, watcher
-        self.busy: dict[str, float] = {}
-        self.running: set[str] = set()
+        self._busy: dict[str, float] = {}
         self._rank = priorities(jobs)
+        self._waits = {j.key: {i.key for i in j.inputs.values()} & set(self.left) for j in jobs}
+        self._after: dict[str, list[str]] = {}
+        for key, needs in self._waits.items():
+            for need in needs:
+                self._after.setdefault(need, []).append(key)
+        self._ready: list[tuple[int, str]] = []
+        for key, needs in self._waits.items():
+            if not needs:
+                self._push(key)
+
+    def _push(self, key: str) -> None:
+        heapq.heappush(self._ready, (-self._rank[key], key))
 
     def next(self) -> Job | None:
-        """Return the ready job that most work waits for."""
+        """Take the ready job that most work waits for."""
         now = time.monotonic()
-        ready = [
-            job
-            for key, job in self.left.items()
-            if key not in self.running
-            and self.busy.get(key, 0) <= now
-            and not any(i.key in self.left for i in job.inputs.values())
-        ]
-        return max(ready, key=lambda j: self._rank[j.key], default=None)
-
-    def began(self, job: Job) -> None:
-        self.running.add(job.key)
-        self.watcher.began(job)
+        for key in [key for key, until in self._busy.items() if until <= now]:
+            del self._busy[key]
+            self._push(key)
+        return self.left[heapq.heappop(self._ready)[1]] if self._ready else None
 
     def ended(self, job: Job, error: str | None) -> None:
         """Note a result; an error takes everything that rests on the job with it."""
-        self.running.discard(job.key)
         if error == "busy":  # another live process works on it: look again in a moment
-            self.busy[job.key] = time.monotonic() + 0.5
+            self._busy[job.key] = time.monotonic() + 0.5
             return
         self.left.pop(job.key, None)
         self.watcher.ended(job, error or "")
         if error is None:
             self.outcome.done += 1
+            for key in self._after.get(job.key, ()):
+                self._waits[key].discard(job.key)
+                if not self._waits[key]:
+                    self._push(key)
             return
         self.outcome.failed[job.key] = error
         lost = {job.key}
@@ -183,7 +190,7 @@ def _here(graph: _Graph, store: Store, execution: Execution) -> None:
         if job is None:
             time.sleep(0.2)
             continue
-        graph.began(job)
+        graph.watcher.began(job)
         progress = partial(graph.watcher.progress, job)
         graph.ended(job, attempt(job, store, execution, progress))
 
@@ -211,7 +218,7 @@ def _parallel(graph: _Graph, store: Store, execution: Execution, count: int) -> 
             for worker in workers:
                 if worker.job is None and (job := graph.next()) is not None:
                     worker.job = job
-                    graph.began(job)
+                    graph.watcher.began(job)
                     with suppress(OSError):  # a worker that has just died is noticed below
                         worker.pipe.send(job.shallow())
             for pipe in wait([w.pipe for w in workers], timeout=0.5):
