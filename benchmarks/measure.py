@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import gc
 import os
-import statistics
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 
 PAGE = os.sysconf("SC_PAGE_SIZE")
 
@@ -38,13 +38,6 @@ class Row:
         return self.ratio >= self.target if self.least else self.ratio <= self.target
 
 
-def cost(
-    name: str, ours: float, other: float, unit: str, target: float | None = None, note: str = ""
-) -> Row:
-    """Return a row whose ratio is ours / other: the smaller the better."""
-    return Row(name, ours, other, unit, ours / other, target, note=note)
-
-
 def speedup(
     name: str, ours: float, other: float, unit: str, target: float | None = None, note: str = ""
 ) -> Row:
@@ -60,17 +53,29 @@ def cpu_seconds(work: Callable[[], object]) -> float:
     return time.process_time() - began
 
 
-def interleaved(arms: Mapping[str, Callable[[], float]], rounds: int) -> dict[str, float]:
-    """Measure every arm once a round, A B C A B C ..., and return each arm's median.
+def interleaved(arms: Mapping[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:
+    """Measure every arm once a round, A B C A B C ...; return each arm's seconds by round.
 
-    An arm prepares itself and returns its seconds, so that what drifts on the machine
-    meets all of them.
+    An arm prepares itself and returns its seconds.
     """
     times: dict[str, list[float]] = {name: [] for name in arms}
     for _ in range(rounds):
         for name, arm in arms.items():
             times[name].append(arm())
-    return {name: statistics.median(found) for name, found in times.items()}
+    return times
+
+
+def paired(ours: list[float], other: list[float]) -> float:
+    """Return the median of the ratios within a round: what drifts on the machine meets both."""
+    return median([a / b for a, b in zip(ours, other, strict=True)])
+
+
+def compared(
+    name: str, ours: list[float], other: list[float], target: float | None = None, note: str = ""
+) -> Row:
+    """Return a row of seconds by round, shown in ms: medians, and the paired ratio."""
+    figures = (1e3 * median(ours), 1e3 * median(other))
+    return Row(name, *figures, "ms", paired(ours, other), target, note=note)
 
 
 def resident() -> float:

@@ -102,9 +102,7 @@ def rounds(model: nn.Module, masks: Masks) -> Iterator[Row]:
         *(float(strays), None, "weights", float(strays), 0.0),
         note=f"{differ:,} differ in all, every other one a tie",
     )
-    yield Row(
-        f"memory that torch prune adds in {THEIRS} rounds", None, held[-1] - held[0], "MB"
-    )
+    yield Row(f"memory that torch prune adds in {THEIRS} rounds", None, held[-1] - held[0], "MB")
 
 
 def unlike(ours: Masks, other: Masks, weights: Mapping[str, Tensor]) -> tuple[int, int]:

@@ -3,7 +3,7 @@
 Every arm takes its batches by index from float tensors in memory and has the same fused
 optimiser. `Loop` is our training loop, with its random streams, loss record and hooks;
 `enforced` is `Masks.enforced` around the plain loop that the other arms run. Each block
-of steps starts from a fresh model and takes 5 untimed steps first.
+of steps starts from a fresh model and takes untimed steps first.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 import torch
-from measure import Row, cost, cpu_seconds, interleaved
+from measure import Row, compared, cpu_seconds, interleaved
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils import parametrize, prune
@@ -28,8 +28,6 @@ from lth_zoo.recipe import Training
 from lth_zoo.seeds import seeded
 from lth_zoo.select import allocate, select
 from lth_zoo.train import Hook, Loop
-
-WARM = 5
 
 
 class Ready(Task):
@@ -64,6 +62,7 @@ class Case:
     build: Callable[[], nn.Module]
     task: Ready
     training: Training
+    warm: int
     steps: int
     rounds: int
     target: float
@@ -76,7 +75,7 @@ class Case:
     def batches(self) -> list[Tensor]:
         """Return the indices of as many batches as a block takes."""
         epoch = list(self.task.epoch(self.training.batch_size, torch.Generator().manual_seed(0)))
-        return [epoch[i % len(epoch)] for i in range(WARM + self.steps)]
+        return [epoch[i % len(epoch)] for i in range(self.warm + self.steps)]
 
 
 class Stack(nn.Module):
@@ -112,16 +111,16 @@ def cases() -> Iterator[Case]:
     for optimizer, rate in (("sgd", 0.1), ("adam", 1.2e-3)):
         training = Training(batch_size=60, optimizer=optimizer, learning_rate=rate, momentum=0.9)
         name = f"LeNet-300-100, batch 60, fused {optimizer.upper() if rate > 0.01 else 'Adam'}"
-        yield Case(name, lenet, digits, training, steps=60, rounds=40, target=1.12)
+        yield Case(name, lenet, digits, training, warm=5, steps=60, rounds=41, target=1.12)
     training = Training(batch_size=128, optimizer="sgd", learning_rate=0.1, momentum=0.9)
     resnet, photos = cnn("resnet-20", (3, 32, 32)), images(128, 4, (3, 32, 32))
     name = "resnet-20, batch 128 of 32x32, fused SGD"
-    yield Case(name, resnet, photos, training, steps=3, rounds=11, target=1.03)
+    yield Case(name, resnet, photos, training, warm=1, steps=2, rounds=13, target=1.03)
     training = Training(batch_size=8, optimizer="adamw", learning_rate=1e-5)
     vectors = torch.randn(32, 128, 768, generator=torch.Generator().manual_seed(0))
     tokens = Ready(vectors, vectors.flip(0), F.mse_loss)
     name = "2 BERT-base layers, batch 8 x 128, fused AdamW"
-    yield Case(name, Stack, tokens, training, steps=3, rounds=11, target=1.03)
+    yield Case(name, Stack, tokens, training, warm=1, steps=2, rounds=13, target=1.03)
 
 
 # -- the arms ------------------------------------------------------------------------------
@@ -173,28 +172,29 @@ def plain(case: Case, around: Callable[[nn.Module], AbstractContextManager[objec
                 case.task.loss(model(inputs), targets).backward()
                 optimizer.step()
 
-        steps(batches[:WARM])
-        return cpu_seconds(lambda: steps(batches[WARM:])) / case.steps
+        steps(batches[: case.warm])
+        return cpu_seconds(lambda: steps(batches[case.warm :])) / case.steps
 
 
 class Clock(Hook):
-    """Times a loop from its WARM-th iteration to its last."""
+    """Times a loop after its warm-up, up to its last iteration."""
+
+    def __init__(self, warm: int) -> None:
+        self.warm = warm
 
     def on_step(self, loop: Loop) -> None:
         """Start or stop."""
-        if loop.iteration == WARM:
+        if loop.iteration == self.warm:
             gc.collect()
             self.began = time.process_time()
         elif loop.iteration == loop.end:
             self.seconds = time.process_time() - self.began
 
 
-def looped(case: Case, masks: Masks | None) -> float:
+def looped(case: Case, masks: Masks) -> float:
     """Return the CPU seconds of one step of our loop."""
-    clock, end = Clock(), WARM + case.steps
-    Loop(
-        case.fresh(), case.task, case.training, seed=0, masks=masks, end=end, hooks=[clock]
-    ).run()
+    clock, end = Clock(case.warm), case.warm + case.steps
+    Loop(case.fresh(), case.task, case.training, seed=0, masks=masks, end=end, hooks=[clock]).run()
     return clock.seconds / case.steps
 
 
@@ -222,11 +222,10 @@ def rows(case: Case) -> Iterator[Row]:
         "lth_zoo `enforced`": lambda: plain(case, masks.enforced),
         "torch.nn.utils.prune": lambda: plain(case, lambda m: pruned(m, masks)),
         "torch parametrization": lambda: plain(case, lambda m: parametrized(m, masks)),
-        "lth_zoo `Loop`, dense": lambda: looped(case, None),
     }
     seconds = interleaved(arms, case.rounds)
     for name, found in seconds.items():
         target = case.target if name in ("lth_zoo `Loop`", "lth_zoo `enforced`") else None
         if name != "dense":
             label = f"{case.name}: {name}"
-            yield cost(label, 1e3 * found, 1e3 * seconds["dense"], "ms", target)
+            yield compared(label, found, seconds["dense"], target)

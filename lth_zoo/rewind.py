@@ -55,7 +55,10 @@ class Rewind:
             kind = "step"
         bare = number is None
         wrong = (
-            kind is None or (kind == "step" and bare) or (kind in ("init", "fresh") and not bare)
+            kind is None
+            or (kind == "step" and bare)
+            or (kind in ("init", "fresh") and not bare)
+            or (not percent and at != whole)
         )
         if wrong or text.strip().endswith("=") or not 0 <= at <= iterations:
             raise BadInput(

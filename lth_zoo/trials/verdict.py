@@ -151,7 +151,9 @@ def _flags(
     for name, values in arms.items():
         if diverged := Arm.of(values).diverged:
             flags.append(f"{name} diverged: seed {', '.join(map(str, diverged))}")
-    for prefix, tested in [("", gap), *((f"{c.name}: ", c.against) for c in controls)]:
+    # Where nothing can be said of the ticket, its controls need not repeat it.
+    told = () if min(gap.n) < 2 else tuple((f"{c.name}: ", c.against) for c in controls)
+    for prefix, tested in [("", gap), *told]:
         if min(tested.n) < 2:
             flags.append(f"{prefix}fewer than two usable runs an arm")
         elif tested.se == 0:
