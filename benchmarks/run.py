@@ -22,7 +22,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 from measure import Row
 
-#: Module -> title, in the order of the table. `study` comes first, while memory is fresh.
+#: Module -> title, in the order of the table.
 BENCHES = {
     "startup": "Start-up",
     "step": "A training step",
@@ -37,8 +37,8 @@ HEAD = """# Benchmarks
 What lth_zoo costs beside what one would write or use instead: ratios, each measured in one
 process with its arms interleaved (A B A B ...), as medians of process CPU time on one thread
 with the garbage collected before, unless a section says otherwise. Where arms run in rounds
-the ratio is the median of the rounds' ratios, which drift does not move. A `Loop` or a
-selection that is slower than its target shows **no** in the last column.
+the ratio is the median of the rounds' ratios, which drift does not move. A target is one of
+the ratio, or, where it has a unit, of the figure itself.
 
 Get it again: `make bench`, or one section with `python benchmarks/run.py NAME`
 ({names}).
@@ -63,9 +63,9 @@ def machine() -> dict[str, str]:
 
 
 def figure(value: float | None) -> str:
-    """Return a number with three digits that count, or a dash."""
+    """Return a number with three digits that count, or a hyphen for none."""
     if value is None:
-        return "–"
+        return "-"
     return f"{value:,.0f}" if abs(value) >= 1000 or value == int(value) else f"{value:.3g}"
 
 
@@ -73,10 +73,11 @@ def section(name: str, rows: Sequence[Row], where: dict[str, str], seconds: floa
     """Return a benchmark's section in Markdown."""
     words = (importlib.import_module(name).__doc__ or "").strip()
     lines = [f"## {BENCHES[name]}", "", words, ""]
-    lines += ["| | ours | other | | ratio | target | met |", "|---|--:|--:|---|--:|--:|---|"]
+    lines += ["| | figure | against | | ratio | target | met |", "|---|--:|--:|---|--:|--:|---|"]
     for row in rows:
         sign = "≥" if row.least else "≤"
-        target = "" if row.target is None else f"{sign} {row.target:g}"
+        unit = f" {row.unit}".rstrip() if row.ratio is None else ""
+        target = "" if row.target is None else f"{sign} {row.target:g}{unit}"
         met = {True: "yes", False: "**no**", None: ""}[row.met]
         ratio = "" if row.ratio is None else f"{row.ratio:.2f}" if row.ratio else "0"
         cells = [row.name, figure(row.ours), figure(row.other), row.unit, ratio, target, met]

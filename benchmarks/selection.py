@@ -1,21 +1,19 @@
 """A round of global magnitude pruning at 85 M weights (the linear maps of 12 BERT-base layers).
 
 Ours is scores, allocation and selection with the masks built, from the weights and the
-masks of the round before; the other is `prune.global_unstructured` with the same number
-of weights to remove. Rounds take 20 % of what is left. One run of torch prune a round
+masks of the round before, against `prune.global_unstructured` with the same number of
+weights to remove. Rounds take 20 % of what is left. One run of torch prune a round
 (its memory grows), the median of three of ours before and after it.
 """
 
 from __future__ import annotations
 
-import gc
-import math
-import statistics
 from collections.abc import Iterator, Mapping
 from fractions import Fraction
+from statistics import median
 
 import torch
-from measure import Row, cpu_seconds, resident, speedup
+from measure import Row, cpu_seconds, peak, resident, speedup
 from torch import Tensor, nn
 from torch.nn.utils import prune
 
@@ -29,7 +27,7 @@ WIDE, INNER, LAYERS = 768, 3072, 12
 
 def network() -> nn.ModuleDict:
     """Return the linear maps: 84.9 M normal weights."""
-    shapes = {**{n: (WIDE, WIDE) for n in "qkvo"}, "up": (WIDE, INNER), "down": (INNER, WIDE)}
+    shapes = {**dict.fromkeys("qkvo", (WIDE, WIDE)), "up": (WIDE, INNER), "down": (INNER, WIDE)}
     model = nn.ModuleDict(
         {
             f"layer{i}_{name}": nn.Linear(*shape, bias=False)
@@ -61,19 +59,18 @@ def bench() -> list[Row]:
 
 def memory(model: nn.Module, masks: Masks) -> Iterator[Row]:
     """Yield what 20 rounds add to the memory that the first one leaves."""
+    weights = sum(p.numel() * p.element_size() for p in model.parameters()) / 1e6
     held = []
     for number in range(1, OURS + 1):
         masks = one_round(model, number, masks)
-        gc.collect()
         held.append(resident())
-    size = sum(p.numel() for p in model.parameters())
-    note = f"kept after {OURS} rounds: {masks.kept:,} of {size:,}"
     grown = max(held) - held[0]
-    yield Row(
-        f"memory that rounds 2-{OURS} add to round 1, of the weights' own",
-        *(grown, 4 * size / 1e6, "MB", max(grown, 0.0) / (4 * size / 1e6), 0.05),
-        note=note,
+    note = (
+        f"{held[0]:,.0f} MB after round 1, {held[-1]:,.0f} after round {OURS}, at most "
+        f"{peak():,.0f} within one; {masks.kept:,} of {masks.size:,} weights left"
     )
+    name = f"memory that rounds 2-{OURS} add, against that of the weights"
+    yield Row(name, grown, weights, "MB", grown / weights, 0.05, note=note)
 
 
 def rounds(model: nn.Module, masks: Masks) -> Iterator[Row]:
@@ -81,28 +78,27 @@ def rounds(model: nn.Module, masks: Masks) -> Iterator[Row]:
     theirs = [(layer, "weight") for layer in model.values()]  # type: ignore[operator]
     weights = {name: p.detach().clone() for name, p in model.named_parameters()}
     plain = network()
-    held, differ, strays = [resident()], 0, 0
+    held, differ, strays = resident(), 0, 0
+    method = prune.L1Unstructured
     for number in range(1, THEIRS + 1):
-        before, new = masks, list[Masks]()
-        ours = [cpu_seconds(lambda: new.append(one_round(plain, number, before)))]
-        amount = before.kept - new[0].kept
-        other = cpu_seconds(
-            lambda: prune.global_unstructured(theirs, prune.L1Unstructured, amount=amount)
-        )
-        held.append(resident())
-        ours += [cpu_seconds(lambda: one_round(plain, number, before)) for _ in range(2)]
-        masks = new[0]
+        new = one_round(plain, number, masks)
+        ours = [cpu_seconds(one_round, plain, number, masks)]
+        remove = masks.kept - new.kept
+        other = cpu_seconds(prune.global_unstructured, theirs, method, amount=remove)
+        ours += [cpu_seconds(one_round, plain, number, masks) for _ in range(2)]
+        masks = new
         found = {f"{n}.weight": m.weight_mask.bool() for n, m in model.items()}  # type: ignore[operator]
         some, odd = unlike(masks, Masks(found), weights)
         differ, strays = differ + some, strays + odd
-        left = f"{100 * masks.density:.1f} % left"
-        yield speedup(f"round {number}, {left}", statistics.median(ours), other, "s", 7.0)
-    yield Row(
-        "weights kept by one and not by the other, beyond ties at the threshold",
-        *(float(strays), None, "weights", float(strays), 0.0),
-        note=f"{differ:,} differ in all, every other one a tie",
-    )
-    yield Row(f"memory that torch prune adds in {THEIRS} rounds", None, held[-1] - held[0], "MB")
+        name = f"round {number}, {100 * masks.density:.1f} % left"
+        yield speedup(name, median(ours), other, "s", 7.0)
+    note = f"{differ:,} differ in all, the rest of them ties at the threshold"
+    name = "weights that only one of the two keeps, ties aside"
+    yield Row(name, strays, None, "weights", target=0.0, note=note)
+    name = f"memory that {THEIRS} rounds of torch prune add, against that of the weights"
+    grown = resident() - held
+    size = sum(w.numel() * w.element_size() for w in weights.values()) / 1e6
+    yield Row(name, grown, size, "MB", grown / size)
 
 
 def unlike(ours: Masks, other: Masks, weights: Mapping[str, Tensor]) -> tuple[int, int]:
@@ -110,5 +106,4 @@ def unlike(ours: Masks, other: Masks, weights: Mapping[str, Tensor]) -> tuple[in
     lowest = min(float(weights[n].abs()[m].min()) for n, m in ours.items())
     odd = [weights[n].abs()[m ^ other[n]] for n, m in ours.items()]
     differ = torch.cat(odd)
-    strays = [v for v in differ.tolist() if not math.isclose(v, lowest, rel_tol=0, abs_tol=0)]
-    return len(differ), len(strays)
+    return len(differ), int((differ != lowest).sum())

@@ -1,6 +1,6 @@
 """What a user waits for before anything happens: wall time of whole processes.
 
-Medians of 7 subprocesses, the interpreter's own start included (the other figure).
+Medians of 7 subprocesses, the start of the interpreter (against) included.
 """
 
 from __future__ import annotations
@@ -54,11 +54,8 @@ def bench() -> list[Row]:
     median = {name: statistics.median(found) for name, found in times.items()}
     targets = {"`import lth_zoo`": 0.3, "`lth-zoo --help`": 0.6}
     bare = median.pop("bare")
-    rows = [
-        Row(name, s, bare, "s", s, targets.get(name), note="the ratio is seconds")
-        for name, s in median.items()
-    ]
+    rows = [Row(name, s, bare, "s", target=targets.get(name)) for name, s in median.items()]
     args: list[list[str]] = [["--help"], ["find", "--help"], ["ls"]]
     loading = [f"lth-zoo {' '.join(a)}" for a in args if loads_torch(a)]
     name = "of `--help`, `find --help` and `ls`, how many import torch"
-    return [*rows, Row(name, len(loading), None, "", len(loading), 0.0, note=", ".join(loading))]
+    return [*rows, Row(name, len(loading), target=0.0, note=", ".join(loading))]

@@ -60,16 +60,17 @@ def run_recipes(
     outcome = run(goals, store, execution, workers, watcher)
     finished = []
     for one in laid:
-        keys = {job.key for job in one.jobs}
-        failed = {k: v for k, v in outcome.failed.items() if k in keys}
-        name = runs.note(store, one, "failed" if failed else "done", failed)
-        finished.append(judged(name, one, store, replace_failed(outcome, failed)))
+        own = share_of(outcome, one)
+        name = runs.note(store, one, "failed" if own.failed else "done", own.failed)
+        finished.append(judged(name, one, store, own))
     return finished
 
 
-def replace_failed(outcome: Outcome, failed: dict[str, str]) -> Outcome:
+def share_of(outcome: Outcome, one: Experiment) -> Outcome:
     """Return an outcome with the failures of one experiment only."""
-    return replace(outcome, failed=failed)
+    keys = {job.key for job in one.jobs}
+    failed = {k: v for k, v in outcome.failed.items() if k in keys}
+    return replace(outcome, failed=failed, blocked=[j for j in outcome.blocked if j.key in keys])
 
 
 def judged(name: str, one: Experiment, store: Store, outcome: Outcome) -> Finished:

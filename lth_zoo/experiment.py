@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from . import registry
 from .controls import changed_by
 from .errors import BadInput, unknown
 from .jobs import DENSE, TICKET, Chain, Job, Level, graph
-from .kinds import covered_by
-from .protocols import adapter_of, task_of
+from .kinds import covered_by, pools_of
+from .protocols import Prunable, adapter_of, task_of
 from .recipe import Recipe
 from .seeds import seeded
 
@@ -56,17 +57,18 @@ class Experiment:
 
 
 def check(recipe: Recipe, data: Path | None = None) -> str:
-    """Look at model, data and layers before any long work; return the data's fingerprint.
+    """Look at model, data, layers and amounts before any long work; return the fingerprint.
 
     Raises:
-        BadInput: a name that does not exist, or layers that do not.
+        BadInput: a name or a layer that does not exist, or amounts that cannot be.
         DataError: the data is missing or damaged.
     """
     task = task_of(recipe.task, data)
     adapter = adapter_of(recipe.model)
     fingerprint = task.fingerprint()
     with seeded(0, "init"):
-        prunable = adapter.prunable(adapter.build(recipe.model, task.signature))
+        model = adapter.build(recipe.model, task.signature)
+    prunable = adapter.prunable(model)
     if not prunable:
         raise BadInput(f"model {recipe.model!r} has no prunable layer")
     config = {
@@ -74,11 +76,28 @@ def check(recipe: Recipe, data: Path | None = None) -> str:
         "prune_first": recipe.prune_first,
         "prune_last": recipe.prune_last,
     }
-    layers = [p.layer for p in covered_by(config, prunable).values()]
+    covered = covered_by(config, prunable)
+    layers = [p.layer for p in covered.values()]
     for layer in getattr(recipe.finder, "overrides", dict)():
         if layer not in layers:
             raise unknown("layer", layer, layers)
+    one = Chain(recipe, recipe.seeds[0], fingerprint)
+    _check_amounts(graph(m for lv in recipe.finder.search(one) if (m := lv.masks)), model, covered)
     return fingerprint
+
+
+def _check_amounts(jobs: list[Job], model: Any, covered: Mapping[str, Prunable]) -> None:
+    kept: dict[str, int] = {}
+    for job in jobs:
+        if job.kind != "prune":
+            continue
+        kept[job.key] = sum(pool.keep for pool in pools_of(job.config, model, covered))
+        before = job.inputs.get("within")
+        if before is not None and kept[job.key] > kept[before.key]:
+            raise BadInput(
+                f"a level would keep {kept[job.key]:,} weights of {kept[before.key]:,} that are "
+                "left before it: finder.rates remove more than finder.rate"
+            )
 
 
 def experiment(recipe: Recipe, data: Path | None = None) -> Experiment:

@@ -22,10 +22,13 @@ class Hook:
         """After backward, before the gradients are masked."""
 
     def on_step(self, loop: Loop) -> None:
-        """After an iteration."""
+        """After the steps of an iteration; the place to change masks."""
 
     def on_epoch(self, loop: Loop) -> None:
         """After the last iteration of an epoch."""
+
+    def on_iteration(self, loop: Loop) -> None:
+        """After all of an iteration, its looks included: a snapshot taken here loses nothing."""
 
     def on_row(self, loop: Loop, row: dict[str, float]) -> None:
         """After a look at the validation part."""

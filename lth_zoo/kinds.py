@@ -23,7 +23,7 @@ from .recipe import Training, build
 from .rewind import Snapshot, clone_state
 from .scores import ScoreContext, score
 from .seeds import generator, seeded
-from .select import allocate, select
+from .select import Pool, allocate, select
 from .session import LOG, MASKS, RESULT, STATE, Session
 from .store import Entry
 from .train import Loop
@@ -134,7 +134,7 @@ class Watch(Hook):
         """Say where the training stands."""
         self.session.progress(loop.iteration - loop.begin, loop.end - loop.begin)
 
-    def on_step(self, loop: Loop) -> None:
+    def on_iteration(self, loop: Loop) -> None:
         """Show and keep the state, every so often."""
         now = time.monotonic()
         if now - self._shown < 0.2:
@@ -206,19 +206,32 @@ def prune(session: Session) -> None:
     scores = score(config["score"], context)
     if config.get("invert"):
         scores = {name: -value for name, value in scores.items()}
-    shapes = {n: tuple(model.get_parameter(n).shape) for n in covered}
-    pools = allocate(
-        shapes,
+    caps = {name: kept for name, (kept, _) in within.counts.items()} if within else None
+    kept = select(scores, pools_of(config, model, covered, caps), within)
+    session.write_masks(kept)
+    session.write_json({"masks": kept.counts, "kept": kept.kept, "prunable": kept.size})
+
+
+def pools_of(
+    config: Mapping[str, Any],
+    model: nn.Module,
+    covered: Mapping[str, Prunable],
+    caps: Mapping[str, int] | None = None,
+) -> list[Pool]:
+    """Return how many weights of which tensors a prune job keeps.
+
+    Raises:
+        BadInput: the amounts are out of reach.
+    """
+    return allocate(
+        {n: tuple(model.get_parameter(n).shape) for n in covered},
         Fraction(config["density"]),
         config["scope"],
         _by_layer(config["overrides"], covered),
         None if config["total"] is None else Fraction(config["total"]),
         {name: p.role for name, p in covered.items()},
-        {name: kept for name, (kept, _) in within.counts.items()} if within else None,
+        caps,
     )
-    kept = select(scores, pools, within)
-    session.write_masks(kept)
-    session.write_json({"masks": kept.counts, "kept": kept.kept, "prunable": kept.size})
 
 
 class LazyStates(dict[str, Mapping[str, Tensor]]):

@@ -20,19 +20,16 @@ from .protocols import Adapter, Signature
 def registered(model: Any, store: Path | str) -> Iterator[tuple[str, Path]]:
     """Yield a name for the model and the store to use for it.
 
-    A name passes through. An object is keyed by class name, source and state; without source
-    at hand two different models could share a key, so its results go to a store that is
-    thrown away.
+    A name passes through. An object is keyed by its classes' source, the plain attributes of
+    its modules, and its state; without source at hand two different models could share a key,
+    so its results go to a store that is thrown away.
     """
     if isinstance(model, str):
         yield model, Path(store)
         return
-    try:
-        source = inspect.getsource(type(model))
-    except (OSError, TypeError):
-        source = ""
+    source = source_of(model)
     state = state_fingerprint(dict(model.state_dict()))
-    digest = hashlib.sha256(f"{source}{state}".encode()).hexdigest()[:16]
+    digest = hashlib.sha256(f"{source}{settings_of(model)}{state}".encode()).hexdigest()[:16]
     name = f"object/{type(model).__name__}-{digest}"
     registry.register("adapters", name, lambda: ObjectAdapter(name, model))
     try:
@@ -43,6 +40,25 @@ def registered(model: Any, store: Path | str) -> Iterator[tuple[str, Path]]:
                 yield name, Path(place)
     finally:
         registry.unregister("adapters", name)
+
+
+def source_of(model: Any) -> str:
+    """Return the code of every class in a model but torch's own; empty where one has none."""
+    kinds = {type(m) for m in model.modules() if not type(m).__module__.startswith("torch.")}
+    try:
+        own = [inspect.getsource(k) for k in sorted(kinds, key=lambda k: k.__qualname__)]
+    except (OSError, TypeError):
+        return ""
+    return "".join(own) or type(model).__qualname__
+
+
+def settings_of(model: Any) -> list[Any]:
+    """Return each module's place, class and plain attributes: what its state does not hold."""
+    plain = (bool, int, float, str, tuple)
+    return [
+        (place, type(m).__qualname__, {k: v for k, v in vars(m).items() if isinstance(v, plain)})
+        for place, m in model.named_modules()
+    ]
 
 
 class ObjectAdapter(Adapter):

@@ -130,6 +130,8 @@ class Recipe:
             raise BadInput(f"sparsity is {self.sparsity}; it must be at least 0 and below 1")
         if not self.seeds or len(set(self.seeds)) != len(self.seeds):
             raise BadInput(f"seeds are {list(self.seeds)}; give at least one, each once")
+        if len(set(self.controls)) != len(self.controls):
+            raise BadInput(f"controls are {list(self.controls)}; give each once")
         for control in self.controls:
             registry.check("controls", control)
         if rewind := getattr(self.finder, "rewind", None):

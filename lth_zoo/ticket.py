@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import copy
 import hashlib
-import json
 import shutil
 import tempfile
 from collections.abc import Mapping
@@ -21,14 +20,13 @@ import torch
 from torch import Tensor, nn
 
 from .card import card
-from .errors import BadInput, StoreError, TicketError
+from .errors import BadInput, LthZooError, StoreError, TicketError
+from .folder import CARD, MASKS, META, STATE, check_place, opened, sealed
 from .formats import dump_masks, dump_tensors, load_masks, load_tensors, state_fingerprint
 from .jobs import canonical
 from .masks import Masks
 from .protocols import Signature, adapter_of
-
-SCHEMA = 1
-META, MASKS, STATE, CARD = "ticket.json", "masks.safetensors", "state.safetensors", "README.md"
+from .seeds import seeded
 
 
 @dataclass(frozen=True)
@@ -45,7 +43,8 @@ class Ticket:
     meta: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        state = dict(self.state)
+        # Cloned: a ticket that aliases a live model would train along with it.
+        state = {name: tensor.detach().cpu().clone() for name, tensor in self.state.items()}
         for name, mask in self.masks.items():
             if name not in state:
                 raise TicketError(f"mask {name!r} has no tensor in the state")
@@ -94,7 +93,8 @@ class Ticket:
         if ":" in name and not trust_code:
             raise BadInput(f"model {name!r} imports code; pass trust_code=True if you trust it")
         shape = self.meta["signature"]
-        model = adapter_of(name).build(name, Signature(tuple(shape["input"]), shape["output"]))
+        with seeded(0, "init"):
+            model = adapter_of(name).build(name, Signature(tuple(shape["input"]), shape["output"]))
         self.apply_to(model)
         return model
 
@@ -175,23 +175,14 @@ class Ticket:
         if not folder.is_dir():
             folder = _fetch(str(source), revision)
         meta, files = opened(folder)
-        masks = load_masks(files[MASKS], f"{folder / MASKS}")
-        tensors, info = load_tensors(files[STATE], f"{folder / STATE}")
-        state = {}
-        for name, tensor in tensors.items():
-            state[name] = tensor
-            if name in info["compact"]:
-                mask = masks[name]
-                if tensor.numel() != mask.sum():
-                    raise TicketError(
-                        f"{folder}: {name!r} has {tensor.numel()} values for its mask"
-                    )
-                state[name] = torch.zeros(mask.shape, dtype=tensor.dtype)
-                state[name][mask] = tensor
-        ticket = cls(masks, state, {k: v for k, v in meta.items() if k not in ("id", "counts")})
-        if ticket.id != meta["id"]:
+        try:
+            masks, state = _unpacked(files)
+            ticket = cls(masks, state, {k: meta[k] for k in meta if k not in ("id", "counts")})
+        except (LthZooError, KeyError, TypeError, ValueError, RuntimeError) as error:
+            raise TicketError(f"{folder} holds tensors that do not fit: {error}") from error
+        if ticket.id != meta.get("id"):
             raise TicketError(
-                f"{folder} holds ticket {ticket.id[:12]}, its {META} says {meta['id'][:12]}"
+                f"{folder} holds ticket {ticket.id[:12]}, its {META} says {meta.get('id')!s:.12}"
             )
         return ticket
 
@@ -234,7 +225,7 @@ class Ticket:
                 raise BadInput(f"mask {name!r} holds other values than 0 and 1")
             kept[name] = mask.bool() if polarity == "keep" else ~mask.bool()
         origin = {"origin": "imported", **(meta or {})}
-        return cls(Masks(kept), {n: t.detach().clone() for n, t in state.items()}, origin)
+        return cls(Masks(kept), state, origin)
 
     @classmethod
     def from_torch_prune(cls, source: nn.Module | Mapping[str, Tensor]) -> Ticket:
@@ -262,69 +253,18 @@ class Ticket:
         return replace(self, meta={**copy.deepcopy(self.meta), **more})
 
 
-def check_place(folder: Path) -> None:
-    """Assert that a ticket may be written there: a new, empty or earlier ticket's folder.
-
-    Raises:
-        BadInput: it is a file, or holds something else.
-    """
-    if folder.exists() and not folder.is_dir():
-        raise BadInput(f"{folder} is a file; choose an empty or new folder")
-    if folder.exists() and not (folder / META).is_file() and any(folder.iterdir()):
-        raise BadInput(f"{folder} holds other files; choose an empty or new folder")
-
-
-def sealed(meta: Mapping[str, Any], files: Mapping[str, bytes]) -> bytes:
-    """Return ``ticket.json``: the metadata, every file's digest, and a digest of it all."""
-    table = {n: {"sha256": _sha(data), "bytes": len(data)} for n, data in files.items()}
-    body = {"schema": SCHEMA, "ticket": dict(meta), "files": table}
-    return _written({**body, "digest": _sha(canonical(body).encode())})
-
-
-def opened(folder: Path) -> tuple[dict[str, Any], dict[str, bytes]]:
-    """Return a ticket folder's metadata and its checked files.
-
-    Raises:
-        TicketError: it is damaged, not a ticket, or of a newer schema.
-    """
-    raw = _read(folder / META)
-    try:
-        data = json.loads(raw)
-        schema, digest, table = data["schema"], data["digest"], data["files"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise TicketError(f"{folder / META} is damaged: {error}") from error
-    if isinstance(schema, int) and schema > SCHEMA:
-        raise TicketError(
-            f"{folder} has schema {schema}, this version reads up to {SCHEMA}: update lth-zoo"
-        )
-    body = {k: v for k, v in data.items() if k != "digest"}
-    if _sha(canonical(body).encode()) != digest or _written(data) != raw:
-        raise TicketError(f"{folder / META} is damaged: its digest differs")
-    if sorted(table) != sorted((MASKS, STATE)):
-        raise TicketError(f"{folder / META} names files {sorted(table)}, not {[MASKS, STATE]}")
-    files = {}
-    for name in table:
-        files[name] = _read(folder / name)
-        if _sha(files[name]) != table[name]["sha256"]:
-            raise TicketError(f"{folder / name} is damaged: its sha256 differs")
-    return data["ticket"], files
-
-
-def _written(data: Any) -> bytes:
-    return json.dumps(data, indent=1, sort_keys=True).encode()
-
-
-def _sha(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except FileNotFoundError as error:
-        raise TicketError(f"{path} is missing: this is no whole ticket") from error
-    except OSError as error:
-        raise TicketError(f"cannot read {path}: {error.strerror}") from error
+def _unpacked(files: Mapping[str, bytes]) -> tuple[Masks, dict[str, Tensor]]:
+    """Return masks and state, the kept values put back in their places."""
+    masks = load_masks(files[MASKS], MASKS)
+    tensors, info = load_tensors(files[STATE], STATE)
+    state = dict(tensors)
+    for name in info["compact"]:
+        mask, values = masks[name], tensors[name]
+        if values.numel() != mask.sum():
+            raise TicketError(f"{name!r} has {values.numel()} values for its mask")
+        state[name] = torch.zeros(mask.shape, dtype=values.dtype)
+        state[name][mask] = values
+    return masks, state
 
 
 def _fetch(source: str, revision: str | None) -> Path:

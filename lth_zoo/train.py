@@ -76,8 +76,7 @@ class Loop:
         self.iteration = start.iteration if start else begin
         self.begin, self.end = begin, training.iterations if end is None else end
         self.rows: list[dict[str, float]] = []
-        self._losses: Tensor | None = None
-        self._pending: list[int] = []
+        self._pending: list[tuple[int, Tensor]] = []
         self._loss_sum, self._loss_count = 0.0, 0
         model.to(self.backend.device)
         task.to(self.backend.device)
@@ -94,6 +93,8 @@ class Loop:
         self._batches: Sequence[Tensor] = ()
         self._per_epoch = len(task.epoch(training.batch_size, generator(seed, "data", 0)))
         self._hooks = overridden(hooks)
+        # Seeded anew for each use: making a generator costs more than seeding one.
+        self._noise, self._augment = torch.Generator(), torch.Generator()
 
     # -- set-up -------------------------------------------------------------------------
 
@@ -177,7 +178,11 @@ class Loop:
             for parameter in part.others:
                 parameter.requires_grad_(True)
         if loss is not None:
-            self._record(loss.detach() * training.accumulation)
+            self._record(loss.detach())
+        if self.average and self.training.average is not None:
+            with torch.no_grad():
+                values = [p.detach() for p in self.average]
+                torch._foreach_lerp_(list(self.average.values()), values, 1 - self.training.average)
         self.iteration += 1
         self._after_step()
 
@@ -190,14 +195,11 @@ class Loop:
         if self.training.clip_norm is not None:
             nn.utils.clip_grad_norm_(part.parameters, self.training.clip_norm)
         optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
+        for parameter in part.parameters:  # optimizer.zero_grad, without what it logs
+            parameter.grad = None
         if self.enforcer is not None and self._extra_multiply:
             self.enforcer.weights_()
             self.enforcer.state_(optimizer)
-        if self.average and self.training.average is not None:
-            with torch.no_grad():
-                values = [p.detach() for p in self.average]
-                torch._foreach_lerp_(list(self.average.values()), values, 1 - self.training.average)
 
     def _after_step(self) -> None:
         self._call("on_step")
@@ -205,6 +207,7 @@ class Loop:
             self._call("on_epoch")
         if self.iteration % self.training.evaluate_every == 0 or self.iteration == self.end:
             self._look()
+        self._call("on_iteration")
 
     # -- randomness -----------------------------------------------------------------------
 
@@ -213,12 +216,14 @@ class Loop:
         torch.default_generator.manual_seed(seed)
         if self.backend.device.type == "cuda":
             torch.cuda.manual_seed(seed)
-        return generator(self.seed, "noise", iteration)
+        return self._noise.manual_seed(derive(self.seed, "noise", iteration))
 
     def _draws(self, iteration: int) -> Any:
         """Yield the numbers of the batches that this iteration draws."""
         fresh = (p.objective.repeats for p in self.parts if p.objective.batch == "fresh")
-        count = max(1, sum(fresh)) * self.training.accumulation
+        # The first objective has nobody to share with: it draws one.
+        first = self.parts[0].objective.batch == "shared"
+        count = (sum(fresh) + first) * self.training.accumulation
         return iter(range(iteration * count, (iteration + 1) * count))
 
     def _batch(self, number: int) -> Any:
@@ -227,24 +232,24 @@ class Loop:
             order = generator(self.seed, "data", epoch)
             self._batches = self.task.epoch(self.training.batch_size, order)
             self._epoch = epoch
-        rng = generator(self.seed, "data", "augment", number)
+        rng = self._augment.manual_seed(derive(self.seed, "data", "augment", number))
         return self.task.batch("train", self._batches[place], rng)
 
     # -- looking ----------------------------------------------------------------------------
 
     def _record(self, loss: Tensor) -> None:
-        if self._losses is None:
-            self._losses = torch.zeros(LOSS_WINDOW, dtype=loss.dtype, device=loss.device)
-        self._losses[len(self._pending)] = loss
-        self._pending.append(self.iteration)
+        if self.training.accumulation > 1:
+            loss = loss * self.training.accumulation
+        self._pending.append((self.iteration, loss))
         if len(self._pending) == LOSS_WINDOW:
             self._flush()
 
     def _flush(self) -> None:
-        if self._losses is None or not self._pending:
+        if not self._pending:
             return
-        losses = self._losses[: len(self._pending)].tolist()
-        for iteration, loss in zip(self._pending, losses, strict=True):
+        iterations, pending = zip(*self._pending, strict=True)
+        losses = torch.stack(pending).flatten().tolist()
+        for iteration, loss in zip(iterations, losses, strict=True):
             if not np.isfinite(loss):
                 raise Diverged(f"diverged: the loss is {loss} at iteration {iteration}")
         for loss in losses:  # one by one: the sum must not depend on where the windows end
@@ -279,12 +284,17 @@ class Loop:
             hook(self, row)
 
     def evaluate(self, split: Any) -> dict[str, float]:
-        """Return the metrics of a split, with the averaged weights if there is an average."""
+        """Return the metrics of a split, with the averaged weights if there is an average.
+
+        Whatever a task draws here from the global generators is always the same, and leaves
+        the training's own draws as they were.
+        """
         live = {p: p.detach().clone() for p in self.average}
         with torch.no_grad():
             for parameter, value in self.average.items():
                 parameter.copy_(value)
-            metrics = self.task.evaluate(self.model, split)
+            with seeded(self.seed, "noise", "evaluation"):
+                metrics = self.task.evaluate(self.model, split)
             for parameter, value in live.items():
                 parameter.copy_(value)
         return metrics
@@ -314,8 +324,9 @@ class Loop:
 
     def final_state(self) -> dict[str, Tensor]:
         """Return the trained state, averaged weights in place of live ones if there are any."""
-        state = clone_state(self.model)
-        return state | {self.names[p]: v.cpu().clone() for p, v in self.average.items()}
+        every = self.model.named_parameters(remove_duplicate=False)  # both names of tied weights
+        averaged = {n: self.average[p].cpu().clone() for n, p in every if p in self.average}
+        return clone_state(self.model) | averaged
 
     def _call(self, event: str) -> None:
         for hook in self._hooks[event]:

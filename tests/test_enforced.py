@@ -119,15 +119,19 @@ def test_skipped_steps_of_a_gradient_scaler(name, place):
 
 
 @pytest.mark.parametrize("given", [True, False], ids=["given", "found at its first step"])
-@pytest.mark.parametrize("name", ["sgd", "adam fused"])
+@pytest.mark.parametrize("name", ["sgd", "adam fused", "muon"])
 def test_an_optimiser_with_a_past(name, given):
     model = mlp()
-    optimizer = OPTIMIZERS[name](model.parameters())
+    optimizer = OPTIMIZERS[name](held(model, name))
     train(model, optimizer, steps=3)  # dense: the momentum points everywhere
     masks = some_masks(model)
+    reference, other = copy.deepcopy((model, optimizer))
+    by_hand(reference, masks, other)
     with masks.enforced(model, *([optimizer] if given else [])):
         train(model, optimizer, check=lambda: pruned_are_zero(model, masks))
     assert state_is_zero(optimizer, model, masks)
+    # Muon mixes the momentum of all weights: it must be clean before the first step.
+    assert same(model.state_dict(), reference.state_dict()) or (name == "muon" and not given)
 
 
 def test_two_optimisers_and_accumulated_gradients():

@@ -134,7 +134,7 @@ def test_what_is_done_needs_no_inputs_any_more(tmp_path, stub):
     assert run([b], store, Execution()).done == 2
     (store.folder(a) / "manifest.json").unlink()
     assert needed([b], store) == ([], 1)
-    jobs, found = needed([step("c", start=b)], store)
+    jobs, _ = needed([step("c", start=b)], store)
     assert [j.config["name"] for j in jobs] == ["a", "b", "c"]  # b kept no state to start from
 
 
@@ -194,8 +194,9 @@ def test_a_diverging_training_is_told_with_the_last_good_state(tmp_path, capsys)
         assert "last good state is of iteration 0" in row["error"]
     assert "failed: train" in answer.err
     text = " ".join(tiny.cli(capsys, *args).out.split())
-    assert "1e+30" in text
-    assert "lth-zoo report" in text
+    assert "failed of grid: training.learning_rate=1e+30" in text
+    assert "4 jobs that rest on these were not run" in text
+    assert "run the same command again" in text
 
 
 def test_a_failed_run_ends_in_a_table_and_says_how_to_resume(tmp_path, capsys):

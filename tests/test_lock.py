@@ -169,5 +169,5 @@ def test_a_race_for_dead_locks_has_one_winner_each(tmp_path):
 
 def test_a_lock_that_cannot_be_written_is_a_store_error(tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(StoreError, match="cannot write .*file/lock"):
+    with pytest.raises(StoreError, match=r"cannot write .*file/lock"):
         Lock(tmp_path / "file" / "lock").acquire()

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.xdist_group("resume")
 
 #: 8 trainings of about a second: long enough to be hit in the middle, with checkpoints.
 WORK = (
-    *("find", "quick", "--training.iterations", "900", "--training.evaluate-every", "150"),
+    *("find", "quick", "--training.iterations", "720", "--training.evaluate-every", "120"),
     *("--finder.rate", "0.5", "--sparsity", "0.5", "--seeds", "0", "1"),
     *("--controls", "reinit", "shuffle", "--checkpoint-seconds", "0.05", "--json"),
 )
@@ -28,6 +28,11 @@ RNG = random.Random(2019)
 HERE = [("start", RNG.uniform(0.2, 2)), *(("checkpoint", RNG.uniform(0, 0.7)) for _ in range(5))]
 SPREAD = [("start", RNG.uniform(1, 3)), *(("checkpoint", RNG.uniform(0, 0.7)) for _ in range(3))]
 INTERRUPT = ("checkpoint", 0.1)
+
+
+def two_seconds() -> float:
+    """Return two seconds, or as many more as others keep the machine's cores from us."""
+    return 2 * max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
 
 
 @pytest.fixture(scope="module")
@@ -74,17 +79,19 @@ def parent_only(process) -> None:
     assert workers
     process.kill()
     process.wait()
-    left = tiny.wait_until(lambda: not tiny.group(process.pid), 2)
-    assert left, f"orphans after 2 seconds: {tiny.group(process.pid)}"
+    gone = tiny.wait_until(lambda: not tiny.group(process.pid), two_seconds())
+    assert gone, f"orphans: {tiny.group(process.pid)}"
 
 
 def interrupt(process) -> None:
     """Ctrl-C: a SIGINT to the whole group, as a terminal sends it."""
+
+    def over() -> bool:  # the engine, its workers, and last the resource tracker
+        return process.poll() is not None and not tiny.group(process.pid)
+
     os.killpg(process.pid, signal.SIGINT)
-    began = time.monotonic()
-    _, said = process.communicate(timeout=30)
-    tiny.wait_until(lambda: not tiny.group(process.pid), 2)  # the resource tracker goes last
-    assert time.monotonic() - began < 2, f"still there: {tiny.group(process.pid)}"
+    assert tiny.wait_until(over, two_seconds()), f"still there: {tiny.group(process.pid)}"
+    _, said = process.communicate()
     assert process.returncode == 130
     assert "interrupted; the same command goes on from here" in said
     assert "Traceback" not in said
@@ -107,7 +114,7 @@ def same(store: Path, whole: Path) -> None:
 
 def finish(store: Path, workers: int) -> None:
     process = tiny.start(*WORK, "--store", store, "--workers", workers, cwd=store.parent)
-    out, err = process.communicate(timeout=300)
+    _, err = process.communicate(timeout=300)
     assert process.returncode == 0, err
 
 

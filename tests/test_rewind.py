@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from itertools import pairwise
 
 import pytest
 import torch
@@ -46,11 +47,13 @@ def test_rules(text, kind, at):
     assert Rewind.parse(text, 1000) == Rewind(kind, at)
 
 
-@pytest.mark.parametrize(
-    "text",
-    ["", "step", "step=", "init=3", "fresh=1", "7", "step=1001", "101%", "-1%", "step=-1"]
-    + ["inti", "step=x", "step=1.5", "none=2.5", "learning-rate=", "init fresh", "step 5", "%"],
+NO_RULES = (
+    *("", "step", "step=", "init=3", "fresh=1", "7", "step=1001", "101%", "-1%", "step=-1"),
+    *("inti", "step=x", "step=1.5", "none=2.5", "learning-rate=", "init fresh", "step 5", "%"),
 )
+
+
+@pytest.mark.parametrize("text", NO_RULES)
 def test_rules_that_are_none(text):
     with pytest.raises(BadInput) as caught:
         Rewind.parse(text, 1000)
@@ -145,7 +148,7 @@ def test_a_rule_says_from_where_and_how_long(rule):
     levels = list(recipe.finder.search(Chain(recipe, 0, "data")))
     assert [level.index for level in levels] == [0, 1, 2, 3]
     to_a_step = Rewind.parse(rule, N).kind == "step"
-    for before, level in zip(levels[:-1], levels[1:], strict=True):
+    for before, level in pairwise(levels):
         config = level.train.config
         assert (config["begin"], config["end"], level.start.kind) == (begin, end, kind)
         assert level.train.inputs == {"start": level.start, "masks": level.masks}

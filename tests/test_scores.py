@@ -6,6 +6,7 @@ import copy
 
 import pytest
 import torch
+from contract_table import row
 from torch import nn
 from toys import mlp, same, some_masks
 
@@ -61,7 +62,7 @@ def test_four_weights_by_hand(name, dtype):
 
 
 def test_differences_are_taken_in_float32():
-    # 1.0 and 1.0078 differ by one bfloat16 step; of 3.0 that step would be lost.
+    # In bfloat16, with 8 bits, the small one would be lost beside 3.
     one, other = (torch.tensor([[v]]).bfloat16() for v in (3.0, 0.0042))
     model = nn.Linear(1, 1, bias=False).bfloat16()
     states = {"init": {"weight": other}, "final": {"weight": one}}
@@ -98,7 +99,9 @@ def test_the_contract_of_a_score(name):
     assert same(found, again), "same generator, same score"
     assert same(found, other) == (name != "random")
     assert same((model.state_dict(), dict(states)), before), "a score changes nothing"
-    assert states.seen == set(registry.find("scores", name).needs)
+    declared = registry.find("scores", name).needs
+    assert states.seen == set(declared) == set(row("scores", name))
+    assert name in BY_HAND or name == "random", "add the score to BY_HAND"
 
 
 def test_random_scores_are_uniform():

@@ -27,7 +27,7 @@ from lth_zoo.select import (
 
 SHAPES = st.lists(
     st.lists(st.integers(1, 6), min_size=1, max_size=3).map(tuple), min_size=1, max_size=5
-).map(lambda shapes: {f"l{i}": shape for i, shape in enumerate(shapes)})
+).map(lambda shapes: dict(zip("pdzam", shapes, strict=False)))
 DENSITIES = st.fractions(0, 1, max_denominator=1000)
 INSIDE = st.fractions(Fraction(1, 100), Fraction(99, 100), max_denominator=100)
 
@@ -57,7 +57,7 @@ def test_densities_are_the_fractions_that_they_are_written_as():
 
 @given(SHAPES, DENSITIES, st.sampled_from(SCOPES))
 def test_the_kept_count_is_exact_in_every_scope(shapes, density, scope):
-    groups = {name: name in ("l0", "l3") for name in shapes}
+    groups = {name: name in "pa" for name in shapes}
     pools = allocate(shapes, density, scope, groups=groups)
     assert sorted(n for pool in pools for n in pool.names) == sorted(shapes)
     assert quota(pools) == floor(density * size(shapes) + Fraction(1, 2))
@@ -104,6 +104,11 @@ def test_a_total_is_a_common_power():
     )
     # x**2 + x = 5/8 with x = 1/2**t: x = 0.4354.
     assert [pool.keep for pool in pools] == [19, 44]
+    # No rounding of the power may decide a half: 5.5 is 6, whatever the densities were.
+    odd = {"a": (4,), "b": (7,)}
+    for own in range(1, 40):
+        pools = allocate(odd, Fraction(1, 3), "layer", {"a": Fraction(own, 40)}, Fraction(1, 2))
+        assert quota(pools) == 6
 
 
 def test_a_total_out_of_reach_is_refused():
@@ -124,6 +129,9 @@ def test_erk_densities_by_hand():
     assert kept == {"a": 12, "b": 24}
     # At 0.9 the second would pass 1: it is dense, the first has what is left, 170 of 200.
     assert [p.keep for p in allocate(shapes, Fraction(9, 10), "erk")] == [170, 100]
+    # Raw sizes 120, 25 and 7 of 10: thrice that makes the last dense, and 446/145 of the others.
+    three = {"a": (100, 20), "b": (20, 5), "c": (2, 5)}
+    assert [p.keep for p in allocate(three, Fraction(456, 2110), "erk")] == [369, 77, 10]
 
 
 def test_uniform_keeps_the_first_layer_dense():
@@ -206,10 +214,10 @@ def test_selection_equals_sorting_ties_signs_and_zeros_included(shapes, density,
     for name, shape in shapes.items():
         values = data.draw(st.lists(VALUES, min_size=prod(shape), max_size=prod(shape)))
         scores[name] = torch.tensor(values, dtype=data.draw(DTYPES)).reshape(shape)
-    pools = allocate(shapes, density, scope, groups={"l1": "other"})
+    pools = allocate(shapes, density, scope, groups={"d": "other"})
     masks = select(scores, pools)
     assert masks == reference(scores, pools)
-    smaller = allocate(shapes, density / 2, scope, groups={"l1": "other"})
+    smaller = allocate(shapes, density / 2, scope, groups={"d": "other"})
     assume(all(p.keep <= sum(masks.counts[n][0] for n in p.names) for p in smaller))
     inside = select(scores, smaller, within=masks)
     assert inside == reference(scores, smaller, masks)
@@ -271,6 +279,7 @@ def test_the_threshold_of_a_large_pool_is_the_sorted_one(kind, limited, monkeypa
     for k in (1, 17, n // 5, n // 2, n - 1, n):
         assert kth_largest(flat, limits, k) == ordered[k - 1], k
     # However bad the bracket is, the answer is right.
-    for ends in ((-1e9, -1e8), (1e8, 1e9), (data[0].item(),) * 2):
+    just_missed = ordered[n // 2].item(), ordered[n // 3].item()
+    for ends in ((-1e9, -1e8), (1e8, 1e9), (data[0].item(),) * 2, just_missed):
         monkeypatch.setattr(selection, "_bracket", lambda chunks, k, ends=ends: ends)
         assert kth_largest(flat, limits, n // 3) == ordered[n // 3 - 1]

@@ -119,7 +119,7 @@ def test_a_lost_file_and_a_damaged_manifest_are_named(tmp_path):
     store = Store(tmp_path)
     entry = put(store, state=b"abc")
     (entry.folder / "state").unlink()
-    with pytest.raises(StoreError, match="cannot read .*state: No such file"):
+    with pytest.raises(StoreError, match=r"cannot read .*state: No such file"):
         entry.read("state")
     (entry.folder / MANIFEST).write_text("{")
     with pytest.raises(StoreError, match=r"manifest.json is damaged; remove"):
@@ -344,5 +344,3 @@ def test_rewinding_differently_shares_the_dense_run(tmp_path):
     other = tiny.run_tiny(tmp_path, controls=(), seeds=(0,), finder=IMP(rate=0.5, scope="layer"))
     assert (first.done, first.cached) == (4, 0)
     assert (other.done, other.cached) == (2, 2)  # the mask and its training
-
-

@@ -115,3 +115,11 @@ def tiny_recipe(**values: Any) -> Recipe:
 
 #: How the tests run jobs: in this process, no checkpoints by the clock.
 HERE = Execution(checkpoint_seconds=1e9)
+
+
+def custom(signature: Signature) -> nn.Module:
+    """A model of the user's own, as ``toys:custom``: it has no adapter of its own."""
+    inputs = signature.input[0] * signature.input[1] * signature.input[2]
+    return nn.Sequential(
+        nn.Flatten(), nn.Linear(inputs, 12), nn.LayerNorm(12), nn.ReLU(), nn.Linear(12, 10)
+    )

@@ -35,8 +35,8 @@ def run(args: Sequence[str]) -> int:
             "only goes on; to get a denser ticket, run its recipe"
         )
     from ..api import run_recipes
+    from ..folder import check_place
     from ..store import Store
-    from ..ticket import check_place
     from ..tickets import ticket_of
     from .progress import Bar
     from .summary import exit_code, failures, say

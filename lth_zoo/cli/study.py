@@ -35,7 +35,7 @@ def run(args: Sequence[str]) -> int:
     from ..store import Store
     from .ls import table_of
     from .progress import Bar
-    from .summary import exit_code, failures
+    from .summary import exit_code, failures, trouble
 
     recipes = cells(options.grid)
     store = Store(options.store)
@@ -62,7 +62,8 @@ def run(args: Sequence[str]) -> int:
                 "failed": len(one.outcome.failed),
             }
         )
-    emit(answer, options.json, [table_of(rows, "cells"), "figures: lth-zoo report"])
+    failed = [part for one in finished if one.outcome.failed for part in trouble(one)]
+    emit(answer, options.json, [table_of(rows, "cells"), *failed, "figures: lth-zoo report"])
     return exit_code(*finished)
 
 

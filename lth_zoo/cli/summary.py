@@ -25,7 +25,7 @@ def say(finished: Finished, saved: Sequence[str] = ()) -> list[Any]:
     if saved:
         parts.append(f"tickets: {saved[0]}" + (f" and {len(saved) - 1} more" if saved[1:] else ""))
     if outcome.failed:
-        parts += _failures(finished)
+        parts += trouble(finished)
     return parts
 
 
@@ -38,10 +38,11 @@ def failures(finished: Finished) -> list[dict[str, str]]:
     ]
 
 
-def _failures(finished: Finished) -> list[Any]:
+def trouble(finished: Finished) -> list[Any]:
+    """Return the table of what failed and what to do about it."""
     from rich.table import Table
 
-    table = Table("job", "why", "times", title="failed")
+    table = Table("job", "why", "times", title=f"failed of {finished.experiment.recipe.title}")
     counts = Counter((row["job"], row["error"]) for row in failures(finished))
     for (job, error), count in counts.items():
         table.add_row(job, error, str(count))

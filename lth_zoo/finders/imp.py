@@ -59,7 +59,7 @@ class IMP(Finder):
             layer, _, text = entry.partition("=")
             try:
                 rate = Fraction(text)
-            except ValueError:
+            except (ValueError, ZeroDivisionError):
                 rate = Fraction(-1)
             if not 0 <= rate < 1:
                 raise BadInput(
@@ -87,8 +87,10 @@ class IMP(Finder):
                 }
             )
         if levels and levels[-1]["density"] <= target:
-            # Without overrides the clip is the density itself; with them all are shifted.
-            levels[-1] |= {"total": target} if own else {"density": target}
+            # Without overrides the clip is the density itself; with them all are shifted, and
+            # from the level before where this one may be at 0 already.
+            last = levels[-2] if self.of == "original" and len(levels) > 1 else levels[-1]
+            levels[-1] = last | {"total": target} if own else {**levels[-1], "density": target}
         return levels
 
     def search(self, chain: Chain) -> Iterator[Level]:

@@ -1,0 +1,131 @@
+"""One row for each registered thing: the smallest example that its contract is tested on.
+
+Whoever adds an adapter, a task, a finder, a score or a control adds a row here; without one
+``test_contracts.py`` fails. Rows take half a second or less.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import image_files
+import pytest
+from test_hub import write_parquet
+
+from lth_zoo.finders import IMP, OneShot
+from lth_zoo.protocols import Signature, Task, task_of
+from lth_zoo.tasks.vision import HubImages
+
+#: adapter -> (model, what the task feeds it)
+ADAPTERS: dict[str, list[tuple[str, Signature]]] = {
+    "cnn": [
+        ("lenet-300-100x0.1", Signature((1, 8, 8), 10)),
+        ("lenet-5x0.2", Signature((1, 16, 16), 10)),
+        ("conv-2x0.1", Signature((3, 8, 8), 10)),
+        ("vgg-11x0.05", Signature((3, 16, 16), 10)),
+        ("resnet-20x0.25", Signature((3, 8, 8), 10)),
+    ],
+    "custom": [("toys:custom", Signature((1, 4, 4), 10))],
+}
+
+#: task -> a function (folder of real data or None, empty folder) that makes it, or skips
+TASKS: dict[str, Callable[[Path | None, Path], Task]] = {
+    "digits": lambda data, tmp: task_of("digits"),
+    "mnist": lambda data, tmp: real("mnist", data),
+    "fashion-mnist": lambda data, tmp: real("fashion-mnist", data),
+    "cifar10-subset": lambda data, tmp: real("cifar10-subset", data),
+    "cifar10": lambda data, tmp: small_cifar("cifar10", tmp),
+    "cifar100": lambda data, tmp: small_cifar("cifar100", tmp),
+    "image/": lambda data, tmp: pictures(tmp),
+}
+
+
+def real(name: str, data: Path | None) -> Task:
+    if data is None:
+        pytest.skip("no real data: set LTH_ZOO_DATA")
+    return task_of(name, data)
+
+
+def small_cifar(name: str, folder: Path) -> Task:
+    """The published rules on 40 random images in the published file form."""
+    fine = name == "cifar100"
+    if not (folder / name).exists():
+        parts = image_files.arrays(image_files.COLOUR, 100 if fine else 10)
+        image_files.write_pickles(folder / name, parts, fine)
+    kind = image_files.SmallCIFAR100 if fine else image_files.SmallCIFAR10
+    return kind(name, folder)
+
+
+def pictures(folder: Path) -> Task:
+    """A Hugging Face data set in a local folder."""
+    if not (folder / "cats").exists():
+        write_parquet(folder / "cats", image_files.arrays(image_files.COLOUR))
+    return HubImages("image/cats", folder)
+
+
+#: finder -> (its settings, sparsity, kept weights of each level by hand, nested?); the model
+#: has three tensors of 64 x 30, 30 x 10 and 10 x 10 weights: 2,320 in all
+FINDERS: dict[str, list[tuple[Any, float, list[int], bool]]] = {
+    "imp": [
+        (IMP(rate=0.5), 0.875, [1160, 580, 290], True),
+        (IMP(rate=0.3), 0.5, [1624, 1160], True),  # 0.7, then clipped at 0.5
+        (IMP(rate=0.5, levels=2), 0.99, [1160, 580], True),
+        (IMP(rate=0.3, of="original"), 0.95, [1624, 928, 232, 116], True),
+        # fc3 at half the rate: 0.5 x 2220 + 0.75 x 100, then exactly a fifth of everything.
+        (IMP(rate=0.5, rates=("fc3=0.25",)), 0.8, [1185, 611, 464], True),
+        (IMP(rate=0.5, rates=("fc3=0.25",), scope="layer"), 0.8, [1185, 611, 464], True),
+        (IMP(rate=0.5, rates=("fc3=0.4",), of="original"), 0.9, [1170, 232], True),
+        (IMP(rate=0.5, scope="layer"), 0.75, [1160, 580], True),
+        (IMP(rate=0.5, scope="group"), 0.75, [1160, 580], True),
+        (IMP(rate=0.5, scope="erk"), 0.75, [1160, 580], True),
+        (IMP(rate=0.05, scope="uniform", levels=2), 0.9, [2204, 2094], True),
+        (IMP(rate=0.5, score="random", rewind="fresh"), 0.75, [1160, 580], True),
+    ],
+    "one-shot": [
+        (OneShot(), 0.9, [232], True),
+        (OneShot(after="start", scope="layer"), 0.5, [1160], True),
+        (OneShot(score="magnitude_increase", rewind="step=2"), 0.3, [1624], True),
+        (OneShot(), 0.0, [], True),
+    ],
+}
+
+#: score -> what it needs: its figures by hand are in test_scores.py
+SCORES: dict[str, tuple[str, ...]] = {
+    "magnitude": (),
+    "random": (),
+    "large_final": ("final",),
+    "small_final": ("final",),
+    "large_init": ("init",),
+    "movement": ("init", "final"),
+    "magnitude_increase": ("init", "final"),
+    "large_final_same_sign": ("init", "final"),
+}
+
+#: control -> what it leaves as it was: layer counts, the whole mask, kept values, or nothing
+CONTROLS: dict[str, str] = {
+    "reinit": "mask",
+    "shuffle": "layers and start",
+    "shuffle-weights": "mask and values",
+    "random-global": "total and start",
+    "random-erk": "total and start",
+    "random-layer": "layers and start",
+    "inverted": "total and start",
+    "random-labels": "total and start",
+}
+
+TABLE: dict[str, dict[str, Any]] = {
+    "adapters": ADAPTERS,
+    "tasks": TASKS,
+    "finders": FINDERS,
+    "scores": SCORES,
+    "controls": CONTROLS,
+}
+
+
+def row(kind: str, name: str) -> Any:
+    """Return the row of a registered thing; fail where there is none."""
+    if name not in TABLE[kind]:
+        pytest.fail(f"{kind[:-1]} {name!r} is registered: give it a row in tests/contract_table.py")
+    return TABLE[kind][name]

@@ -1,0 +1,329 @@
+"""The contracts of adapters, tasks and finders, over everything that is registered."""
+
+from __future__ import annotations
+
+import copy
+import math
+from fractions import Fraction
+from itertools import pairwise
+
+import pytest
+import torch
+from contract_table import TABLE, row
+from test_enforced import residue
+from torch import nn
+from torch.nn import functional as F
+from toys import HERE, pruned_are_zero, same, some_masks, tiny_recipe
+
+from lth_zoo import registry
+from lth_zoo.engines.local import run
+from lth_zoo.errors import BadInput
+from lth_zoo.experiment import experiment, lay_out
+from lth_zoo.finders import IMP
+from lth_zoo.formats import load_masks
+from lth_zoo.masks import Masks
+from lth_zoo.protocols import SPLITS, Signature, adapter_of, default_prunable
+from lth_zoo.recipe import Recipe, finder_name
+from lth_zoo.seeds import generator, seeded
+from lth_zoo.session import MASKS, RESULT
+from lth_zoo.store import Store
+
+
+@pytest.mark.parametrize("kind", registry.KINDS)
+def test_every_registered_thing_has_a_row_and_every_row_a_thing(kind):
+    for name in registry.names(kind):
+        row(kind, name)
+    assert set(TABLE[kind]) == set(registry.names(kind))
+
+
+# -- adapters ---------------------------------------------------------------------------------
+
+MODELS = [(a, m, s) for a in registry.names("adapters") for m, s in TABLE["adapters"].get(a, [])]
+
+
+def built(name, signature, seed=0):
+    adapter = adapter_of(name)
+    with seeded(seed, "init"):
+        return adapter, adapter.build(name, signature)
+
+
+def prunable_tensors(adapter, model):
+    return {n: model.get_parameter(n) for n in adapter.prunable(model)}
+
+
+@pytest.mark.parametrize(("family", "name", "signature"), MODELS)
+def test_an_adapter_builds_the_same_model_from_the_same_seed(family, name, signature):
+    adapter, model = built(name, signature)
+    assert type(adapter) is registry.find("adapters", family)
+    assert same(model.state_dict(), built(name, signature)[1].state_dict())
+    other = prunable_tensors(*built(name, signature, seed=1))
+    ours = prunable_tensors(adapter, model)
+    assert ours.keys() == other.keys()
+    assert not any(ours[n].equal(other[n]) for n in ours)
+    twin = copy.deepcopy(model)
+    with torch.no_grad():
+        for parameter in twin.parameters():
+            parameter.add_(1)
+    twin.load_state_dict(model.state_dict())
+    assert same(twin.state_dict(), model.state_dict())
+    answer = model.eval()(torch.zeros(3, *signature.input))
+    assert answer.shape == (3, signature.output)
+    assert answer.isfinite().all()
+
+
+@pytest.mark.parametrize(("family", "name", "signature"), MODELS)
+def test_what_an_adapter_says_of_its_model(family, name, signature):
+    adapter, model = built(name, signature)
+    clean, prunable = residue(model), adapter.prunable(model)
+    assert [p.depth for p in prunable.values()] == list(range(len(prunable)))
+    roles = [p.role for p in prunable.values()]
+    assert roles[-1] == "output"
+    assert set(roles[:-1]) <= {"conv", "linear"}
+    for entry, what in prunable.items():
+        weight = model.get_parameter(entry)
+        assert model.get_submodule(what.layer).weight is weight
+        assert weight.dim() >= 2
+        assert what.kind == "parameter"
+    assert adapter.head(model) == list(prunable.values())[-1].layer
+    masks = Masks.ones(model, prunable)
+    assert list(adapter.carry(masks, model)) == sorted(list(prunable)[:-1])
+    macs = adapter.macs(model, torch.zeros(1, *signature.input))
+    assert macs.keys() == prunable.keys()
+    assert all(count >= model.get_parameter(n).numel() for n, count in macs.items())
+    assert residue(model) == clean
+
+
+def test_multiply_accumulates_by_hand():
+    counts = {
+        "lenet-300-100": [64 * 300, 300 * 100, 100 * 10],
+        # 12x12 and 2x2 places after 5x5 kernels and one pooling; then 50 channels of 1 pixel.
+        "lenet-5": [144 * 20 * 25, 4 * 50 * 20 * 25, 50 * 500, 500 * 10],
+    }
+    for name, expected in counts.items():
+        signature = Signature((1, 8, 8) if "300" in name else (1, 16, 16), 10)
+        adapter, model = built(name, signature)
+        macs = adapter.macs(model, torch.zeros(1, *signature.input))
+        assert list(macs.values()) == expected
+
+
+@pytest.mark.parametrize(("family", "name", "signature"), MODELS)
+def test_resetting_changes_every_prunable_tensor(family, name, signature):
+    adapter, model = built(name, signature)
+    resets = []
+    for seed in (1, 1, 2):
+        with seeded(seed, "init"):
+            adapter.reset(model, name, signature)
+        resets.append({n: t.detach().clone() for n, t in prunable_tensors(adapter, model).items()})
+    resets.append(prunable_tensors(*built(name, signature)))
+    first, again, *others = resets
+    assert same(first, again), "the draw is a function of the seed"
+    for other in others:
+        assert not any(first[n].equal(other[n]) for n in first)
+    assert default_prunable(model).keys() >= first.keys()
+
+
+@pytest.mark.parametrize(("family", "name", "signature"), MODELS)
+def test_a_masked_step_keeps_zeros(family, name, signature):
+    _, model = built(name, signature)
+    masks = some_masks(model)
+    optimizer = torch.optim.SGD(model.parameters(), 0.1, momentum=0.9, weight_decay=0.1)
+    inputs = torch.randn(8, *signature.input, generator=generator(0, "data"))
+    start = copy.deepcopy(model)
+    with masks.enforced(model.train(), optimizer):
+        for _ in range(2):
+            optimizer.zero_grad()
+            F.cross_entropy(model(inputs), torch.arange(8)).backward()
+            optimizer.step()
+            assert pruned_are_zero(model, masks)
+    for entry, mask in masks.items():
+        assert (model.get_parameter(entry) != start.get_parameter(entry))[mask].any(), entry
+
+
+# -- tasks ------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module", params=registry.names("tasks"))
+def make(request, tmp_path_factory):
+    """A function that makes the task anew, over the same files."""
+    folder = tmp_path_factory.mktemp("task")
+    try:
+        data = request.getfixturevalue("data_dir")
+    except pytest.skip.Exception:
+        data = None
+    return lambda: row("tasks", request.param)(data, folder)
+
+
+@pytest.fixture(scope="module")
+def task(make):
+    return make()
+
+
+def learner(task, seed=0):
+    inputs, classes = math.prod(task.signature.input), task.signature.output
+    with seeded(seed, "init"):
+        return nn.Sequential(nn.Flatten(), nn.Linear(inputs, classes))
+
+
+def test_what_a_task_states(make, task):
+    assert task.margin > 0
+    assert isinstance(task.licence, str)
+    assert isinstance(task.source, str)
+    assert len(task.fingerprint()) == 64
+    assert task.fingerprint() == task.fingerprint() == make().fingerprint()
+    assert make().signature == task.signature
+
+
+def test_batches_fit_the_signature_and_splits_are_disjoint(task):
+    seen = {}
+    for split in SPLITS:
+        size = task.size(split)
+        assert size > 0
+        inputs, labels = task.batch(split, torch.arange(size))
+        assert inputs.shape == (size, *task.signature.input)
+        assert inputs.dtype == torch.float32
+        assert inputs.isfinite().all()
+        assert labels.min() >= 0
+        assert labels.max() < task.signature.output
+        seen[split] = [row.tobytes() for row in inputs.reshape(size, -1).numpy()]
+    # Real data holds some pictures twice; a split that overlaps holds hundreds.
+    for a, b in (("train", "validation"), ("train", "test"), ("validation", "test")):
+        common = len(set(seen[a]) & set(seen[b]))
+        assert common <= 0.005 * min(len(seen[a]), len(seen[b])), f"{common} of {a} are in {b}"
+
+
+def test_batches_depend_on_indices_and_generator_only(task):
+    at = torch.tensor([3, 1, 4, 1])
+    plain = task.batch("train", at)
+    assert same(plain, task.batch("train", at))
+    assert plain[0][1].equal(plain[0][3])
+    drawn = [task.batch("train", at.repeat(4), generator(s, "data")) for s in (0, 0, 1)]
+    assert same(drawn[0], drawn[1])
+    assert same(drawn[0][1], drawn[2][1])
+    assert same(drawn[0], drawn[2]) != task.augment
+
+
+def test_an_epoch_is_a_shuffle_in_whole_batches(task):
+    size = task.size("train")
+    one, again, other = (task.epoch(7, generator(s, "data")) for s in (0, 0, 1))
+    assert same(list(one), list(again))
+    assert not same(list(one), list(other))
+    places = torch.cat(list(one))
+    assert places.unique().numel() == len(places) == size // 7 * 7
+    assert [len(b) for b in one] == [7] * (size // 7)
+    (whole,) = task.epoch(size + 1, generator(0, "data"))
+    assert whole.sort().values.equal(torch.arange(size))
+
+
+def test_evaluation_is_deterministic_and_leaves_no_trace(task):
+    model = learner(task).train()
+    before, random = copy.deepcopy(model.state_dict()), torch.get_rng_state()
+    for split in SPLITS:
+        metrics = task.evaluate(model, split)
+        assert metrics == task.evaluate(model, split)
+        assert {task.headline, "loss"} <= metrics.keys()
+        assert all(map(math.isfinite, metrics.values()))
+    assert model.training
+    assert same(before, model.state_dict())
+    assert torch.get_rng_state().equal(random)
+    assert all(p.grad is None for p in model.parameters())
+    assert task.flags(model) == ()
+    with torch.no_grad():
+        model[1].weight.zero_()
+    assert task.flags(model) == ("constant",)
+
+
+def test_objectives_reach_every_parameter(task):
+    model = learner(task)
+    objectives = task.objectives(model)
+    assert objectives
+    assert len({o.name for o in objectives}) == len(objectives)
+    at = torch.arange(min(16, task.size("train")))
+    for objective in objectives:
+        loss = objective.loss(model, task.batch("train", at), generator(0, "noise"))
+        assert loss.dim() == 0
+        loss.backward()
+    assert all(p.grad is not None and p.grad.any() for p in model.parameters())
+
+
+# -- finders ----------------------------------------------------------------------------------
+
+ROWS = [
+    pytest.param(*case, id=f"{name}-{i}")
+    for name in registry.names("finders")
+    for i, case in enumerate(TABLE["finders"].get(name, []))
+]
+
+
+@pytest.mark.parametrize(("finder", "sparsity", "kept", "nested"), ROWS)
+def test_a_finder_hits_every_density_exactly(finder, sparsity, kept, nested, tmp_path):
+    recipe = tiny_recipe(finder=finder, sparsity=sparsity, training={"iterations": 4})
+    store, laid = Store(tmp_path), experiment(recipe)
+    assert run(laid.goals, store, HERE).failed == {}
+    levels = [arm.level for arm in laid.arms]
+    assert [level.index for level in levels] == list(range(len(kept) + 1))
+    assert levels[0].masks is None
+    found = [load_masks(store.entry(level.masks).read(MASKS)) for level in levels[1:]]
+    assert [masks.kept for masks in found] == kept
+    assert all(masks.size == 2320 for masks in found)
+    for wide, narrow in pairwise(found):
+        assert ((narrow & wide) == narrow) is nested
+    for level in levels:
+        result = store.entry(level.train).json(RESULT)
+        assert set(result["metrics"]) == {"validation", "test"}
+    for masks, level in zip(found, levels[1:], strict=True):
+        counts = store.entry(level.train).json(RESULT)["masks"]
+        assert {n: tuple(pair) for n, pair in counts.items()} == masks.counts
+
+
+@pytest.mark.parametrize("finder", [case.values[0] for case in ROWS], ids=lambda f: repr(f)[:60])
+def test_a_finder_is_plain_data_that_describes_itself(finder):
+    recipe = tiny_recipe(finder=finder)
+    assert Recipe.from_dict(recipe.to_dict()) == recipe
+    assert hash(finder) == hash(Recipe.from_dict(recipe.to_dict()).finder)
+    assert registry.find("finders", finder_name(finder)) is type(finder)
+    assert set(finder.describes) == {"pretrain", "prune", "re-initialise", "train"}
+    assert finder.paper
+
+
+def test_schedules_are_exact_fractions():
+    def densities(target, **settings):
+        return [str(a["density"]) for a in IMP(**settings).schedule(Fraction(target))]
+
+    assert densities("1/2") == ["4/5", "16/25", "64/125", "1/2"]
+    assert densities("1/2", of="original") == ["4/5", "3/5", "1/2"]
+    assert densities("64/125") == ["4/5", "16/25", "64/125"]
+    assert densities("1/100", levels=2) == ["4/5", "16/25"]
+    assert densities("1") == []
+    assert densities("0", of="original", rate=0.5) == ["1/2", "0"]
+    own = IMP(rate=0.5, rates=("fc3=0.25",)).schedule(Fraction(1, 5))
+    assert [str(a["overrides"]["fc3"]) for a in own] == ["3/4", "9/16", "27/64"]
+    assert [a.get("total") for a in own] == [None, None, Fraction(1, 5)]
+
+
+def test_a_longer_study_continues_a_shorter_one():
+    def keys(**values):
+        finder = IMP(rate=0.5, **values.pop("finder", {}))
+        return {job.key for job in lay_out(tiny_recipe(finder=finder, **values), "data").jobs}
+
+    short = {"sparsity": 0.75, "controls": ("shuffle",)}
+    whole = keys(sparsity=0.9375, controls=("shuffle", "reinit", "inverted"), seeds=(0, 1))
+    assert keys(**short) < whole
+    assert keys(sparsity=0.9375, finder={"levels": 3}) < whole
+    # Another rate shares the initial state; another score the dense run as well.
+    assert len(keys(**short) & keys(**short, training={"learning_rate": 0.1})) == 1
+    assert len(keys(**short) & keys(**short, finder={"score": "random"})) == 2
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"finder": IMP(rates=("fc4=0.1",))}, "did you mean 'fc[123]'"),
+        ({"finder": IMP(rates=("fc3=0",)), "sparsity": 0.99}, "out of reach"),
+        ({"finder": IMP(rate=0.1, rates=("fc1=0.6",), scope="layer")}, "finder.rates remove more"),
+        ({"exclude": ("fc1", "fc2", "fc3")}, "nothing is left to prune"),
+        ({"exclude": ("fc9",)}, "did you mean"),
+    ],
+)
+def test_layers_and_rates_that_cannot_be_are_refused_before_any_work(values, message):
+    with pytest.raises(BadInput, match=message):
+        experiment(tiny_recipe(**values))

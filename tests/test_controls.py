@@ -1,0 +1,187 @@
+"""Every registered control on a toy recipe: it destroys its one ingredient and nothing else."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pytest
+import torch
+from contract_table import CONTROLS, row
+from toys import HERE, same, tiny_recipe
+
+from lth_zoo import registry
+from lth_zoo.controls import Draft, changed_by
+from lth_zoo.engines.local import run
+from lth_zoo.experiment import Experiment, experiment
+from lth_zoo.finders import IMP
+from lth_zoo.formats import load_masks, load_snapshot
+from lth_zoo.jobs import TICKET, Level, graph
+from lth_zoo.masks import Masks
+from lth_zoo.rewind import Snapshot
+from lth_zoo.select import allocate
+from lth_zoo.session import MASKS, RESULT, STATE
+from lth_zoo.store import Store
+
+TRAINING = {"optimizer": "sgd", "learning_rate": 0.1, "momentum": 0.9}
+
+
+@dataclass
+class Ran:
+    """A finished toy experiment and its store."""
+
+    laid: Experiment
+    store: Store
+
+    def levels(self, name: str, seed: int = 0) -> list[Level]:
+        return [arm.level for arm in self.laid.arms if (arm.name, arm.seed) == (name, seed)]
+
+    def masks(self, level: Level) -> Masks:
+        return load_masks(self.store.entry(level.masks).read(MASKS))
+
+    def start(self, level: Level) -> Snapshot:
+        return load_snapshot(self.store.entry(level.start).read(STATE))
+
+
+def ran_in(folder, rewind="step=2", **values):
+    names = tuple(registry.names("controls"))
+    finder = IMP(rate=0.5, rewind=rewind)
+    values = {"controls": names, "sparsity": 0.75, "training": TRAINING} | values
+    laid, store = experiment(tiny_recipe(finder=finder, **values)), Store(folder)
+    assert run(laid.goals, store, HERE).failed == {}
+    return Ran(laid, store)
+
+
+@pytest.fixture(scope="module")
+def ran(tmp_path_factory):
+    return ran_in(tmp_path_factory.mktemp("controls"), seeds=(0, 1))
+
+
+def pairs(ran, name, seed=0):
+    """(ticket, control) at each level."""
+    tickets, controls = ran.levels(TICKET, seed), ran.levels(name, seed)
+    assert [t.index for t in tickets] == [c.index for c in controls] == [1, 2]
+    return list(zip(tickets, controls, strict=True))
+
+
+@pytest.mark.parametrize("name", registry.names("controls"))
+def test_a_control_keeps_what_its_row_says(ran, name):
+    keeps = row("controls", name)
+    for ticket, control in pairs(ran, name):
+        ours, theirs = ran.masks(ticket), ran.masks(control)
+        before, after = ran.start(ticket), ran.start(control)
+        assert theirs.kept == ours.kept, "the size is always the ticket's"
+        assert (theirs == ours) == keeps.startswith("mask")
+        assert (theirs.counts == ours.counts) >= ("layers" in keeps)
+        assert same(after.tensors(), before.tensors()) == ("start" in keeps)
+        if name == "reinit":
+            assert not any(before.state[n].equal(after.state[n]) for n in ours)
+        config = {**ticket.train.config, "keep": "metrics"}
+        assert control.train.config == config, "trained exactly as the ticket"
+        assert "labels" not in control.train.config
+        result = ran.store.entry(control.train).json(RESULT)
+        assert result["masks"] == {n: list(pair) for n, pair in theirs.counts.items()}
+        assert 0 <= result["metrics"]["test"]["accuracy"] <= 100
+
+
+def test_no_two_controls_are_the_same(ran):
+    for index in (0, 1):
+        kinds = [n for n, keeps in CONTROLS.items() if not keeps.startswith("mask")]
+        digests = {ran.masks(ran.levels(name)[index]).digest() for name in kinds}
+        assert len(digests) == len(kinds)
+
+
+def test_controls_of_two_seeds_and_two_levels_differ(ran):
+    for name, keeps in CONTROLS.items():
+        (_, one), (_, two) = pairs(ran, name)
+        (_, other), _ = pairs(ran, name, seed=1)
+        if not keeps.startswith("mask"):
+            assert ran.masks(one) != ran.masks(other)
+            assert ran.masks(one) != ran.masks(two)
+        if "start" not in keeps:
+            assert not same(ran.start(one).state, ran.start(other).state)
+
+
+def test_all_is_deterministic_in_the_seed(ran, tmp_path):
+    again = ran_in(tmp_path, seeds=(1,))
+    for name in CONTROLS:
+        for ours, theirs in zip(ran.levels(name, 1), again.levels(name, 1), strict=True):
+            assert ours.train == theirs.train
+            assert ran.masks(ours) == again.masks(theirs)
+            assert same(ran.start(ours).tensors(), again.start(theirs).tensors())
+            results = [r.store.entry(ours.train).json(RESULT) for r in (ran, again)]
+            assert results[0] == results[1]
+
+
+def test_a_fresh_start_has_no_past(ran):
+    for name in ("reinit", "shuffle-weights"):
+        for ticket, control in pairs(ran, name):
+            assert ran.start(ticket).optimizer
+            assert not ran.start(control).optimizer
+            assert ran.start(control).iteration == ran.start(ticket).iteration == 2
+
+
+def test_shuffled_weights_are_the_kept_ones_in_other_places(ran):
+    for ticket, control in pairs(ran, "shuffle-weights"):
+        before, after = ran.start(ticket).state, ran.start(control).state
+        masks = ran.masks(ticket)
+        for name, value in before.items():
+            mask = masks[name] if name in masks else torch.zeros_like(value, dtype=torch.bool)
+            assert after[name][~mask].equal(value[~mask]), "pruned weights and biases stay"
+            assert after[name][mask].sort().values.equal(value[mask].sort().values)
+            assert (name in masks) != after[name].equal(value)
+
+
+def test_random_masks_follow_their_rule(ran):
+    for ticket, control in pairs(ran, "random-erk"):
+        masks, ours = ran.masks(control), ran.masks(ticket)
+        shapes = {n: tuple(m.shape) for n, m in masks.items()}
+        pools = allocate(shapes, Draft(ours, {}, dict).density, "erk")
+        assert {p.names[0]: p.keep for p in pools} == {n: k for n, (k, _) in masks.counts.items()}
+    for ticket, control in pairs(ran, "random-global"):
+        masks, density = ran.masks(control), ran.masks(ticket).density
+        for kept, size in masks.counts.values():  # binomial: within four standard deviations
+            assert abs(kept - density * size) < 4 * (density * (1 - density) * size) ** 0.5 + 1
+        # Independent of the ticket: the overlap is that of two random sets.
+        overlap = (masks & ran.masks(ticket)).kept / masks.size
+        assert abs(overlap - density**2) < 0.05
+
+
+def test_inverted_keeps_the_lowest_scores(ran):
+    (ticket, control), (_, second) = pairs(ran, "inverted")
+    # At half the density of one and the same dense run the two share nothing.
+    (trained,) = {level.masks.inputs["trained"] for level in (ticket, control)}
+    final = load_snapshot(ran.store.entry(trained).read(STATE)).state
+    kept = torch.cat([final[n][m].abs() for n, m in ran.masks(control).items()])
+    removed = torch.cat([final[n][~m].abs() for n, m in ran.masks(control).items()])
+    assert kept.max() <= removed.min()
+    assert (ran.masks(ticket) & ran.masks(control)).kept == 0
+    assert (ran.masks(second) & ran.masks(control)) == ran.masks(second)
+
+
+def test_random_labels_search_on_wrong_labels_and_train_on_true_ones(ran):
+    for ticket, control in pairs(ran, "random-labels"):
+        searched = [j for j in graph([control.masks]) if j.kind == "train"]
+        assert {job.config.get("labels") for job in searched} == {"random"}
+        shared = set(graph([ticket.masks])) & set(graph([control.masks]))
+        assert {job.kind for job in shared} == {"init"}
+        assert control.start == ticket.start
+    dense = searched[-1]
+    # The loss on true validation labels shows that nothing was learnt from the wrong ones.
+    jobs = ran.levels("dense")[0].train, dense
+    true, wrong = (ran.store.entry(j).json(RESULT)["metrics"]["validation"]["loss"] for j in jobs)
+    assert true < 2.0 < wrong
+
+
+def test_only_what_a_control_changes_is_stored(ran):
+    for name in CONTROLS:
+        changes = changed_by(registry.find("controls", name))
+        for ticket, control in pairs(ran, name):
+            made = {"masks": control.masks != ticket.masks, "start": control.start != ticket.start}
+            expected = {"masks": (True, False), "start": (False, True), "search": (True, False)}
+            assert tuple(made.values()) == expected[changes]
+
+
+def test_the_last_level_alone_may_be_controlled(tmp_path):
+    laid = experiment(tiny_recipe(controls=("reinit",), controls_at="last", sparsity=0.5))
+    indices = [arm.level.index for arm in laid.arms if arm.name == "reinit"]
+    assert indices == [max(arm.level.index for arm in laid.arms)] == [4]

@@ -1,0 +1,161 @@
+"""Golden keys and results: a change here changes what stores already hold.
+
+Results are compared as a few projections with a tolerance, not as a hash of bits, since the
+last bits of float arithmetic differ between processors.
+"""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from toys import HERE, tiny_recipe
+
+from lth_zoo.engines.local import run
+from lth_zoo.experiment import experiment, lay_out
+from lth_zoo.finders import IMP
+from lth_zoo.formats import load_masks, load_snapshot
+from lth_zoo.jobs import VERSIONS
+from lth_zoo.parse import load
+from lth_zoo.recipe import Recipe, shipped
+from lth_zoo.runs import recipe_key
+from lth_zoo.session import MASKS, RESULT, STATE
+from lth_zoo.store import Store
+
+#: recipe -> (head of its key, number of jobs)
+RECIPES: dict[str, tuple[str, int]] = {
+    "conv2-cifar10": ("bb9f7904e62d7815", 760),
+    "conv4-cifar10": ("b6b8cebb93d3a35b", 760),
+    "conv6-cifar10": ("275696c51b188f17", 760),
+    "lenet-mnist": ("181efde7fa689d80", 1010),
+    "lenet-mnist-short": ("1d570f64b57fe494", 760),
+    "quick": ("2c9e3b17b97d33d3", 360),
+    "quick-conv": ("ff84e400160dbc4d", 315),
+    "resnet20-cifar10": ("d415ba12eeb170b1", 339),
+    "vgg16-cifar10": ("608a6b1b29780757", 579),
+}
+
+#: (kind, place in the graph) -> (head of the key, projections of its result)
+JOBS: dict[str, tuple[str, list[float]]] = {
+    "init 0": ("a4f169298e18aca9", [8.0958, -3.1401]),
+    "train 1": ("6bfbddf407914eb0", [8.1182, -1.8111, 2.1004]),
+    "train 2": ("495186e2dd9de476", [8.377, -0.0069, 1.5798, 1.5358]),
+    "prune 3": ("5bdf1c5e8a283666", [34.4238, 3.3411]),
+    "train 4": ("b89fe63c6c0551bf", [8.1226, 0.2915, 1.5953, 1.5655]),
+    "prune 5": ("9e7576f196a78aa3", [30.4631, 5.6793]),
+    "train 6": ("ab22259234bf3523", [7.8722, -3.2831, 1.6089, 1.5914]),
+    "control 7": ("a1db21c3349a66e9", [8.1853, -4.0682]),
+    "train 8": ("9e36985407cbc433", [2.1113, 2.1137]),
+    "control 9": ("221e7f2949ed063d", [8.1853, -4.0682]),
+    "train 10": ("2fe5b39128b07308", [2.0981, 2.116]),
+    "control 11": ("ca39d240cbb88f7f", [34.4238, -11.5668]),
+    "train 12": ("e156736d51c5c8c2", [2.0214, 2.0306]),
+    "control 13": ("ad72eaa7aa82298f", [30.4631, -16.5468]),
+    "train 14": ("b0595be73a90cb08", [2.1681, 2.1705]),
+    "control 15": ("e6cb93684a120688", [8.1182, 2.819]),
+    "train 16": ("1f6ffe4f7c771daf", [2.0562, 2.0362]),
+    "control 17": ("6a827cdc2895a9f5", [8.1182, 0.3925]),
+    "train 18": ("313d83b334fc9db0", [2.1951, 2.2088]),
+    "control 19": ("09c5edc9a7587d78", [34.4238, 3.8186]),
+    "train 20": ("9b70ce5ec9df8d5f", [1.9241, 1.8933]),
+    "control 21": ("3368ff6cb0b240b6", [30.4631, 3.474]),
+    "train 22": ("e1000341456d3de5", [2.0373, 2.0185]),
+    "prune 23": ("17332413b0678e5b", [34.4238, -1.5088]),
+    "train 24": ("12525a19d4f75854", [2.2946, 2.2937]),
+    "train 25": ("c4abd594b5f104b6", [2.7349, -1.0398, 2.2946, 2.2937]),
+    "prune 26": ("7df26d9fe0bf7d96", [30.4631, 1.6043]),
+    "train 27": ("18f7a9aab4051a0d", [2.301, 2.3]),
+    "train 28": ("b73cc361fc3b3ac3", [8.0872, -3.3458, 2.306]),
+    "train 29": ("91dc11f11f153fdc", [8.1483, -4.199, 2.3005, 2.3105]),
+    "prune 30": ("5fbf667377656af4", [34.4238, -3.4423]),
+    "train 31": ("f138ca8766a58dc0", [1.9862, 1.9626]),
+    "train 32": ("e543521ed05125b5", [7.8854, -2.8955, 2.2987, 2.3046]),
+    "prune 33": ("2e1cf3b098e369cc", [30.4631, -2.2033]),
+    "train 34": ("87a7ba3e197e9b6a", [2.0191, 2.0145]),
+}
+
+#: Twenty steps of everything that a recipe may ask for.
+RECIPE = {
+    "finder": IMP(rate=0.5, rates=("fc3=0.25",), rewind="step=5"),
+    "sparsity": 0.6,
+    "controls": ("reinit", "shuffle", "shuffle-weights", "random-erk", "inverted", "random-labels"),
+    "training": {
+        "iterations": 20,
+        "learning_rate": 0.01,
+        "clip_norm": 1.0,
+        "schedule": "cosine",
+        "warmup": 3,
+    },
+}
+
+
+@pytest.mark.parametrize("name", sorted(shipped()))
+def test_the_keys_of_shipped_recipes(name):
+    recipe = load(name)
+    found = recipe_key(recipe)[:16], len(lay_out(recipe, "data").jobs)
+    assert found == RECIPES.get(name), (
+        "the recipe, a default or the layout of jobs changed: finished runs of it are no longer "
+        "found. If that is meant, write the new key here and say so in the CHANGELOG."
+    )
+
+
+def test_the_keys_ignore_names_and_know_the_rest():
+    plain = Recipe()
+    assert recipe_key(plain) == recipe_key(Recipe(name="x", paper="y", expected="z"))
+    others = [Recipe(sparsity=0.8), Recipe(seeds=(1,)), Recipe(finder=IMP(rate=0.1))]
+    assert len({recipe_key(r) for r in [plain, *others]}) == 4
+
+
+def projections(tensors):
+    """The length of all values together, and their shadow on a fixed wave."""
+    flat = torch.cat([tensors[name].double().reshape(-1) for name in sorted(tensors)])
+    wave = (torch.arange(len(flat), dtype=torch.float64) * 0.7).cos()
+    return [flat.norm().item(), (flat @ wave).item()]
+
+
+def result_of(store, job):
+    entry = store.entry(job)
+    found = []
+    if MASKS in entry:
+        found += projections(load_masks(entry.read(MASKS)))
+    if STATE in entry:
+        found += projections(load_snapshot(entry.read(STATE)).state)
+    if job.kind == "train":
+        metrics = entry.json(RESULT)["metrics"]
+        found += [metrics[split]["loss"] for split in sorted(metrics)]
+    return found
+
+
+def measured(folder):
+    """Run the recipe; return each job's label, key and projections."""
+    laid, store = experiment(tiny_recipe(**RECIPE)), Store(folder)
+    assert run(laid.goals, store, HERE).failed == {}
+    return {
+        f"{job.kind} {place}": (job.key[:16], result_of(store, job), job.kind)
+        for place, job in enumerate(laid.jobs)
+    }
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory):
+    return measured(tmp_path_factory.mktemp("golden"))
+
+
+def test_the_keys_of_jobs(found):
+    keys = {label: key for label, (key, _, _) in found.items()}
+    assert keys == {label: key for label, (key, _) in JOBS.items()}, (
+        "a job's config, inputs or VERSION changed: what stores hold is computed anew. If that "
+        "is meant, write the new keys here and say so in the CHANGELOG."
+    )
+
+
+@pytest.mark.parametrize("kind", sorted(VERSIONS))
+def test_the_results_of_jobs(found, kind):
+    rows = {label: values for label, (_, values, k) in found.items() if k == kind}
+    assert rows
+    for label, values in rows.items():
+        # A mask may differ by a weight or two between processors, a float by its last bits.
+        slack = 1.5 if kind == "prune" else 2e-3
+        assert values == pytest.approx(JOBS[label][1], rel=2e-3, abs=slack), (
+            f"{label} computes something else than before under the same key: "
+            f"raise VERSIONS[{kind!r}] in lth_zoo/jobs.py, and measure these figures again"
+        )
