@@ -38,7 +38,7 @@ demo: $(STAMP)  ## Find tickets in embedded data and write report/
 	$(BIN)/lth-zoo demo --out report
 
 test: $(STAMP)  ## Run the tests
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
 test-slow: $(STAMP)  ## Run the tests that take minutes of real data
 	$(BIN)/python -m pytest -m slow

@@ -167,7 +167,7 @@ def pipeline() -> Iterator[Row]:
     with seeded(0, "init"):
         model = adapter_of(MODEL).build(MODEL, task.signature)
     training = recipe("sgd").training
-    case = Case("", lambda: model, task, training, warm=50, steps=500, rounds=11, target=0.1)  # type: ignore[arg-type]
+    case = Case("", lambda: model, task, training, warm=50, steps=500, rounds=11, target=0.1)
     masks = sparse(case)
 
     def draws() -> None:

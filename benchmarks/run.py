@@ -79,7 +79,7 @@ def section(name: str, rows: Sequence[Row], where: dict[str, str], seconds: floa
         unit = f" {row.unit}".rstrip() if row.ratio is None else ""
         target = "" if row.target is None else f"{sign} {row.target:g}{unit}"
         met = {True: "yes", False: "**no**", None: ""}[row.met]
-        ratio = "" if row.ratio is None else f"{row.ratio:.2f}" if row.ratio else "0"
+        ratio = "" if row.ratio is None else f"{row.ratio:.3g}"
         cells = [row.name, figure(row.ours), figure(row.other), row.unit, ratio, target, met]
         lines.append(f"| {' | '.join(cells)} |")
     notes = [f"- {row.name}: {row.note}." for row in rows if row.note]

@@ -60,7 +60,7 @@ def bench() -> list[Row]:
 def memory(model: nn.Module, masks: Masks) -> Iterator[Row]:
     """Yield what 20 rounds add to the memory that the first one leaves."""
     weights = sum(p.numel() * p.element_size() for p in model.parameters()) / 1e6
-    held = []
+    held, _ = list[float](), peak()
     for number in range(1, OURS + 1):
         masks = one_round(model, number, masks)
         held.append(resident())

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Any
 
 import torch
 from measure import Row, compared, cpu_seconds, interleaved
@@ -61,7 +62,7 @@ class Case:
 
     name: str
     build: Callable[[], nn.Module]
-    task: Ready
+    task: Any  # a Ready, or for `looped` any Task
     training: Training
     warm: int
     steps: int

@@ -19,7 +19,7 @@ from lth_zoo.recipe import Recipe, Training
 from lth_zoo.session import Execution
 from lth_zoo.store import Store
 
-ITERATIONS = 25
+ITERATIONS = 2500
 
 
 def wall(workers: int) -> float:

@@ -19,7 +19,6 @@ from lth_zoo.session import Execution
 from lth_zoo.store import Store
 from lth_zoo.trials.verdict import LevelVerdict
 
-pytestmark = pytest.mark.xdist_group("api")
 SETTINGS = {"training": tiny.TRAINING, "finder": lz.finders.IMP(rate=0.5), "sparsity": 0.5}
 
 

@@ -17,9 +17,6 @@ from lth_zoo.parse import load
 from lth_zoo.recipe import shipped
 from lth_zoo.runs import recipe_key
 
-pytestmark = pytest.mark.xdist_group("cli")
-
-
 # -- help ----------------------------------------------------------------------------------
 
 

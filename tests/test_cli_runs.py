@@ -14,8 +14,6 @@ from safetensors.torch import load_file
 
 from lth_zoo.ticket import Ticket
 
-pytestmark = pytest.mark.xdist_group("runs")
-
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory) -> Path:

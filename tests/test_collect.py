@@ -16,7 +16,6 @@ from lth_zoo.store import Store
 from lth_zoo.trials.collect import collect, machines
 from lth_zoo.trials.results import Results
 
-pytestmark = pytest.mark.xdist_group("collect")
 FIELDS = {"sparsity": 0.75, "controls": ("shuffle",)}
 
 

@@ -101,6 +101,24 @@ def test_controls_of_two_seeds_and_two_levels_differ(ran):
             assert not same(ran.start(one).state, ran.start(other).state)
 
 
+CHANGES = {name: changed_by(registry.find("controls", name)) for name in registry.names("controls")}
+
+
+@pytest.mark.parametrize("name", [n for n, what in CHANGES.items() if what != "search"])
+def test_a_control_of_one_ticket_draws_by_its_seed(ran, name):
+    ticket = ran.levels(TICKET)[0]
+    control, state = registry.find("controls", name), ran.start(ticket).state
+    draft = Draft(ran.masks(ticket), state, lambda: {n: t + 1 for n, t in state.items()})
+    before = draft.masks.digest(), {n: t.clone() for n, t in state.items()}
+    one, again, other = (control(draft, seed) for seed in (0, 0, 1))
+    assert (draft.masks.digest(), draft.state) == (before[0], state)
+    assert same(dict(draft.state), before[1]), "the ticket itself stays as it is"
+    assert one.masks == again.masks
+    assert same(dict(one.state), dict(again.state))
+    both = one.masks == other.masks and same(dict(one.state), dict(other.state))
+    assert both == (name == "reinit"), "only a fresh start is drawn elsewhere"
+
+
 def test_all_is_deterministic_in_the_seed(ran, tmp_path):
     again = ran_in(tmp_path, seeds=(1,))
     for name in CONTROLS:
@@ -174,7 +192,7 @@ def test_random_labels_search_on_wrong_labels_and_train_on_true_ones(ran):
 
 def test_only_what_a_control_changes_is_stored(ran):
     for name in CONTROLS:
-        changes = changed_by(registry.find("controls", name))
+        changes = CHANGES[name]
         for ticket, control in pairs(ran, name):
             made = {"masks": control.masks != ticket.masks, "start": control.start != ticket.start}
             expected = {"masks": (True, False), "start": (False, True), "search": (True, False)}

@@ -21,8 +21,6 @@ from lth_zoo.lock import Lock
 from lth_zoo.session import Execution
 from lth_zoo.store import Store
 
-pytestmark = pytest.mark.xdist_group("engine")
-
 
 def step(name: str, work: int = 1, **inputs: Job) -> Job:
     """Return a job that counts as a training of so many iterations."""

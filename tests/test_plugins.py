@@ -14,8 +14,6 @@ import torch
 
 from lth_zoo.formats import load_masks, load_snapshot
 
-pytestmark = pytest.mark.xdist_group("plugins")
-
 FILES = {
     "toy_adapter.py": '''
 """A family of two-layer networks."""

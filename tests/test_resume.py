@@ -15,8 +15,6 @@ import tiny
 from lth_zoo.cli import main
 from lth_zoo.ticket import Ticket
 
-pytestmark = pytest.mark.xdist_group("resume")
-
 #: 8 trainings of about a second: long enough to be hit in the middle, with checkpoints.
 WORK = (
     *("find", "quick", "--training.iterations", "720", "--training.evaluate-every", "120"),
@@ -135,3 +133,21 @@ def test_killed_with_workers(whole, tmp_path):
     assert sum(left) >= 3, "no kill left a checkpoint: the test tests nothing"
     finish(store, 2)
     same(store, whole)
+
+
+def test_a_worker_in_a_long_step_dies_with_its_engine(tmp_path):
+    """A worker that says nothing for minutes does not notice by its pipe."""
+    (tmp_path / "slow.py").write_text(
+        "import time\nfrom torch import nn\n\n\nclass Net(nn.Linear):\n"
+        "    def __init__(self):\n        super().__init__(64, 10)\n\n"
+        "    def forward(self, x):\n"
+        "        open('stepping', 'w').close()\n        time.sleep(120)\n"
+    )
+    flags = ("--seeds", 0, "--controls", "--workers", 1, "--store", tmp_path / "s")
+    process = tiny.start("find", "quick", "--model", "slow:Net", *flags, cwd=tmp_path)
+    try:
+        assert tiny.wait_until((tmp_path / "stepping").exists, 120), "never came to a step"
+        parent_only(process)
+    finally:
+        tiny.kill_group(process.pid)
+        process.communicate()

@@ -26,8 +26,6 @@ from lth_zoo.lock import Lock, _started
 from lth_zoo.session import Execution
 from lth_zoo.store import MANIFEST, Store, atomic_write
 
-pytestmark = pytest.mark.xdist_group("store")
-
 JOB = tiny.job(number=1)
 RESULTS = ("masks.safetensors", "result.json", "log.jsonl")
 

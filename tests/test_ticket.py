@@ -17,7 +17,6 @@ from lth_zoo.folder import CARD, MASKS, META, STATE, sealed
 from lth_zoo.masks import Masks
 from lth_zoo.ticket import Ticket
 
-pytestmark = pytest.mark.xdist_group("ticket")
 DIGESTED = (META, MASKS, STATE)
 
 

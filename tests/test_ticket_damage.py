@@ -16,7 +16,6 @@ from lth_zoo.formats import dump_masks, dump_tensors
 from lth_zoo.masks import Masks
 from lth_zoo.ticket import Ticket
 
-pytestmark = pytest.mark.xdist_group("damage")
 DIGESTED = (META, MASKS, STATE)
 
 

@@ -195,6 +195,15 @@ def test_the_average_counts_iterations():
     assert loop.final_state()["judge.0.bias"].equal(expected)
 
 
+def test_the_average_is_what_is_evaluated():
+    loop = looped("average")
+    live = clone_state(loop.model)
+    metrics, of_live = loop.evaluate("test"), loop.task.evaluate(loop.model, "test")
+    assert same(clone_state(loop.model), live)
+    loop.model.load_state_dict(loop.final_state())
+    assert metrics == loop.task.evaluate(loop.model, "test") != of_live
+
+
 def test_the_average_reaches_tied_weights():
     model = nn.Sequential(nn.Linear(6, 6), nn.Tanh(), nn.Linear(6, 6))
     model[2].weight = model[0].weight
