@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import inspect
 import re
 import sys
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from lth_zoo import registry
 from lth_zoo.errors import BadInput
+from lth_zoo.identity import settings_of, source_of
 from lth_zoo.protocols import Adapter, Signature
 
 if TYPE_CHECKING:
@@ -48,6 +50,18 @@ class Custom(Adapter):
         if not isinstance(model, nn.Module):
             raise BadInput(f"{name!r} returned a {type(model).__name__}; expected an nn.Module")
         return model
+
+    def fingerprint(self, name: str, model: nn.Module) -> str:
+        """Return a hash of the module's file, of the model's classes and of their settings."""
+        with _current_folder():
+            registry.load(name)
+        try:
+            text = inspect.getsource(sys.modules[name.partition(":")[0]])
+        except (OSError, TypeError):
+            text = ""
+        return hashlib.sha256(
+            repr((text, source_of(model), settings_of(model))).encode()
+        ).hexdigest()
 
     def reset(self, model: nn.Module, name: str, signature: Signature) -> None:
         """Draw every parameter and buffer anew by building the model again.

@@ -111,7 +111,10 @@ def cases() -> Iterator[Case]:
 
     lenet, digits = cnn("lenet-300-100", (1, 28, 28)), images(60, 100, (1, 28, 28))
     for optimizer, rate in (("sgd", 0.1), ("adam", 1.2e-3)):
-        training = Training(batch_size=60, optimizer=optimizer, learning_rate=rate, momentum=0.9)
+        momentum = 0.9 if optimizer == "sgd" else 0.0
+        training = Training(
+            batch_size=60, optimizer=optimizer, learning_rate=rate, momentum=momentum
+        )
         name = f"LeNet-300-100, batch 60, fused {optimizer.upper() if rate > 0.01 else 'Adam'}"
         yield Case(name, lenet, digits, training, warm=5, steps=60, rounds=41, target=1.12)
     training = Training(batch_size=128, optimizer="sgd", learning_rate=0.1, momentum=0.9)

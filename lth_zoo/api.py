@@ -14,7 +14,7 @@ from .errors import BadInput, JobFailed
 from .experiment import Experiment, experiment
 from .protocols import Finder
 from .recipe import Recipe, Training, build
-from .session import Execution
+from .session import Execution, cached_task, machine_of
 from .store import Store
 from .trials.collect import collect, machines
 from .trials.results import Results
@@ -43,8 +43,14 @@ def run_recipes(
     execution: Execution,
     workers: int = 0,
     watcher: Watcher | None = None,
+    *,
+    command: str = "",
+    one_machine: bool = False,
 ) -> list[Finished]:
     """Run recipes as one job graph; what they share runs once, what is done is not run again.
+
+    ``command`` is kept with the runs as the line that resumes them; with ``one_machine``
+    arms that ran elsewhere are refused (see :func:`check_machines`).
 
     Raises:
         BadInput, DataError: something in a recipe is wrong; nothing ran.
@@ -52,16 +58,21 @@ def run_recipes(
     """
     for recipe in recipes:
         backend_for(execution.device, recipe.training.precision)
+    cached_task.cache_clear()  # the data may have changed since an earlier call of this process
     laid = [experiment(recipe, execution.data) for recipe in recipes]
+    if one_machine:
+        for one in laid:
+            check_machines(one, store, execution)
     store.prepare()
     for one in laid:
-        runs.note(store, one, "running")
+        runs.note(store, one, "running", command=command)
     goals = [goal for one in laid for goal in one.goals]
     outcome = run(goals, store, execution, workers, watcher)
     finished = []
     for one in laid:
         own = share_of(outcome, one)
-        name = runs.note(store, one, "failed" if own.failed else "done", own.failed)
+        state = "failed" if own.failed else "done"
+        name = runs.note(store, one, state, own.failed, command)
         finished.append(judged(name, one, store, own))
     return finished
 
@@ -134,17 +145,25 @@ def find(
         return ticket_of(finished.experiment.tickets()[0], finished, Store(place), data)
 
 
-def one_machine(finished: Finished, store: Store) -> None:
-    """Refuse to judge arms of different machines: they differ in more than the ticket.
+def check_machines(one: Experiment, store: Store, execution: Execution) -> None:
+    """Assert, before anything runs, that all arms ran, or will run, on one kind of machine.
+
+    Arms of different machines differ in more than the ticket.
 
     Raises:
-        BadInput: the trainings ran on more than one kind of device, processor or torch.
+        BadInput: the store's trainings, and those to be run here, make more than one kind of
+            device, processor or torch.
     """
-    if len(found := machines(finished.experiment, store)) > 1:
+    found = machines(one, store)
+    if any(store.entry(arm.goal) is None for arm in one.arms):
+        here = machine_of(execution)
+        found |= {(here["device"], here["cpu"], here["torch"])}
+    if len(found) > 1:
         listed = "; ".join(" / ".join(machine) for machine in sorted(found))
         raise BadInput(
-            f"the trainings of run {finished.id} ran on different machines ({listed}), which a "
-            "verdict must not mix; choose a new --store to train all of them here"
+            f"the trainings of run {runs.run_id(one.recipe)} would be of different machines "
+            f"({listed}), which a verdict must not mix; choose a new store (--store) to train "
+            "all of them here"
         )
 
 
@@ -162,6 +181,7 @@ def finished_or_raise(finished: Finished) -> None:
 def verify(
     ticket: Ticket,
     *,
+    model: nn.Module | None = None,
     seeds: Sequence[int] = (0, 1, 2, 3, 4),
     controls: Sequence[str] | None = None,
     store: Path | str = "lth-store",
@@ -172,16 +192,24 @@ def verify(
 ) -> LevelVerdict:
     """Judge a ticket: its recipe over several seeds, each with its own search and controls.
 
+    A ticket of a model object needs that object again as ``model``, with the weights it had.
+
     Raises:
-        BadInput: the ticket carries no recipe (it was imported), or the store's trainings
-            ran on different machines.
+        BadInput: the ticket carries no recipe (it was imported), its model object is not
+            given, or the store's trainings ran on different machines.
         JobFailed: a job failed.
     """
+    from .objects import registered
     from .tickets import recipe_of
 
-    recipe = recipe_of(ticket, tuple(seeds), None if controls is None else tuple(controls))
-    execution = Execution(device=device, data=data)
-    (finished,) = run_recipes([recipe], Store(store), execution, workers, watcher)
+    if workers and model is not None:
+        raise BadInput(f"workers is {workers}; a model object stays in this process: give 0")
+    named = ticket.meta.get("model", "") if model is None else model
+    with registered(named, store) as (_, place):
+        recipe = recipe_of(ticket, tuple(seeds), None if controls is None else tuple(controls))
+        (finished,) = run_recipes(
+            *([recipe], Store(place), Execution(device=device, data=data), workers, watcher),
+            one_machine=True,
+        )
     finished_or_raise(finished)
-    one_machine(finished, Store(store))
     return finished.verdicts[-1]

@@ -6,6 +6,7 @@ loaded only then.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
@@ -57,6 +58,8 @@ class Plain:
             torch.are_deterministic_algorithms_enabled(),
         )
         torch.set_num_threads(training.threads)
+        if training.deterministic:  # cuBLAS refuses to be deterministic without it
+            os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(training.deterministic)
         try:
             yield
@@ -78,6 +81,13 @@ class Plain:
 
     def unscale(self, optimizer: Any) -> None:
         """Bring the gradients to their true scale."""
+
+    def scaler_state(self) -> dict[str, Any]:
+        """Return the loss scale and its history as plain data; empty where there is none."""
+        return {}
+
+    def load_scaler(self, state: dict[str, Any]) -> None:
+        """Put back what :meth:`scaler_state` returned."""
 
 
 class Accelerated(Plain):
@@ -111,6 +121,16 @@ class Accelerated(Plain):
     def unscale(self, optimizer: Any) -> None:
         """Undo the scale of the loss in the gradients."""
         self._accelerator.unscale_gradients(optimizer)
+
+    def scaler_state(self) -> dict[str, Any]:
+        """Return the state of fp16's loss scaler."""
+        scaler = self._accelerator.scaler
+        return dict(scaler.state_dict()) if scaler is not None else {}
+
+    def load_scaler(self, state: dict[str, Any]) -> None:
+        """Put back the loss scaler's state."""
+        if state and self._accelerator.scaler is not None:
+            self._accelerator.scaler.load_state_dict(state)
 
 
 def backend_for(device: str, precision: str) -> Plain:

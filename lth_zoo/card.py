@@ -30,7 +30,7 @@ def card(ticket: Ticket) -> str:
     if meta.get("curve"):
         lines += ["", "## Sparsity and accuracy along the search", "", *_curve(meta)]
     if meta.get("verdict"):
-        lines += ["", "## Verdict", "", str(meta["verdict"])]
+        lines += ["", "## Verdict", "", str(meta["verdict"]["sentence"])]
     lines += [
         "",
         "## Use",

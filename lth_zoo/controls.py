@@ -27,9 +27,8 @@ F = TypeVar("F", bound=Callable[..., Any])
 class Draft:
     """A ticket in memory as a control sees it.
 
-    ``state`` is the full state the ticket starts from, pruned positions included; ``shapes``
-    lists the prunable tensors from the input to the output; ``fresh(draw)`` returns a newly
-    initialised state.
+    ``state`` is the full state the ticket starts from, pruned positions included; ``fresh()``
+    returns a newly initialised one.
     """
 
     masks: Masks
@@ -42,8 +41,12 @@ class Draft:
         return Fraction(self.masks.kept, self.masks.size)
 
 
-def changes(what: Literal["masks", "start", "search", "both"]) -> Callable[[F], F]:
-    """Declare what a control changes, so that only that is stored (default: ``both``)."""
+def changes(what: Literal["masks", "start", "init", "search", "both"]) -> Callable[[F], F]:
+    """Declare what a control changes, so that only that is stored (default: ``both``).
+
+    ``start`` keeps the ticket's place in the schedule; ``init`` is a start that has seen no
+    training, and is trained whole.
+    """
 
     def mark(control: F) -> F:
         control.changes = what  # type: ignore[attr-defined]
@@ -53,11 +56,11 @@ def changes(what: Literal["masks", "start", "search", "both"]) -> Callable[[F], 
 
 
 def changed_by(control: Any) -> str:
-    """Return what a control changes: ``masks``, ``start``, ``both`` or the ``search``."""
+    """Return what a control changes: see :func:`changes`."""
     return str(getattr(control, "changes", "both"))
 
 
-@changes("start")
+@changes("init")
 def reinit(draft: Draft, seed: int) -> Draft:  # noqa: ARG001 - the draft's own draw is seeded
     """Same mask, a fresh initialisation (Frankle & Carbin 2019, section 2)."""
     return replace(draft, state=draft.fresh())

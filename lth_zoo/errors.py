@@ -22,6 +22,10 @@ class StoreError(LthZooError):
     """The store cannot be written or holds a damaged file."""
 
 
+class StoreUnwritable(StoreError):
+    """The disk is full or the folder not writable: no job can go on, the whole run stops."""
+
+
 class TicketError(LthZooError):
     """A ticket folder is damaged or does not fit the model."""
 

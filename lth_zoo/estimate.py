@@ -10,10 +10,10 @@ from dataclasses import dataclass, replace
 from .engines.local import needed
 from .experiment import experiment
 from .jobs import Job
-from .protocols import adapter_of, task_of
+from .protocols import adapter_of
 from .recipe import Recipe
 from .seeds import seeded
-from .session import Execution
+from .session import Execution, cached_task, machine_of
 from .store import Store
 
 PROBE = 20
@@ -39,10 +39,11 @@ def estimate(
     Raises:
         BadInput, DataError: something in a recipe is wrong.
     """
+    cached_task.cache_clear()  # the data may have changed since an earlier call of this process
     goals = [goal for recipe in recipes for goal in experiment(recipe, execution.data).goals]
     jobs, cached = needed(goals, store)
     trainings = [job for job in jobs if job.kind == "train"]
-    past = _past(store)
+    past = _past(store, machine_of(execution)["device"])
     seconds = 0.0
     probed: dict[tuple[str, str, str], float] = {}
     sizes: dict[tuple[str, str], int] = {}
@@ -78,14 +79,15 @@ def _shape(job: Job) -> tuple[str, str, str]:
     return job.config["model"], job.config["task"], str(sorted(how.items()))
 
 
-def _past(store: Store) -> dict[tuple[str, str, str], float]:
-    """Return seconds an iteration of what the store has trained, by shape; the median."""
+def _past(store: Store, device: str) -> dict[tuple[str, str, str], float]:
+    """Return seconds an iteration of what that device has trained, by shape; the median."""
     times: dict[tuple[str, str, str], list[float]] = {}
     for entry in store.entries():
-        if entry.manifest["kind"] == "train":
+        record = entry.manifest["record"]
+        if entry.manifest["kind"] == "train" and record["device"] == device:
             job = Job("train", entry.manifest["config"])
             count = job.config["end"] - job.config["begin"]
-            seconds = entry.manifest["record"]["seconds"] / max(1, count)
+            seconds = record["seconds"] / max(1, count)
             times.setdefault(_shape(job), []).append(seconds)
     return {shape: statistics.median(values) for shape, values in times.items()}
 
@@ -98,7 +100,7 @@ def probe(job: Job, execution: Execution) -> float:
     config = job.config
     training: Training = build(Training, dict(config["training"]))
     short = replace(training, iterations=2 * PROBE, evaluate_every=10**9)
-    task = task_of(config["task"], execution.data)
+    task = cached_task(config["task"], execution.data)
     with seeded(0, "init"):
         model = adapter_of(config["model"]).build(config["model"], task.signature)
     loop = Loop(model, task, short, seed=0, end=PROBE, device=execution.device)
@@ -109,13 +111,14 @@ def probe(job: Job, execution: Execution) -> float:
     loop.end = 2 * PROBE
     began = time.perf_counter()
     loop.run()
-    spent = time.perf_counter() - began - look
+    # The evaluation at its end is taken off; it may have been quicker than the one before.
+    spent = max(0.0, time.perf_counter() - began - look)
     return spent / PROBE + look / training.evaluate_every
 
 
 def _size(model: str, task: str, execution: Execution) -> int:
     with seeded(0, "init"):
-        built = adapter_of(model).build(model, task_of(task, execution.data).signature)
+        built = adapter_of(model).build(model, cached_task(task, execution.data).signature)
     return sum(t.numel() * t.element_size() for t in built.state_dict().values())
 
 

@@ -12,9 +12,10 @@ from .controls import changed_by
 from .errors import BadInput, unknown
 from .jobs import DENSE, TICKET, Chain, Job, Level, graph
 from .kinds import covered_by, pools_of
-from .protocols import Prunable, adapter_of, task_of
+from .protocols import Prunable, adapter_of
 from .recipe import Recipe
 from .seeds import seeded
+from .session import cached_task
 
 
 @dataclass(frozen=True)
@@ -63,11 +64,12 @@ def check(recipe: Recipe, data: Path | None = None) -> str:
         BadInput: a name or a layer that does not exist, or amounts that cannot be.
         DataError: the data is missing or damaged.
     """
-    task = task_of(recipe.task, data)
+    task = cached_task(recipe.task, data)
     adapter = adapter_of(recipe.model)
     fingerprint = task.fingerprint()
     with seeded(0, "init"):
         model = adapter.build(recipe.model, task.signature)
+    fingerprint += adapter.fingerprint(recipe.model, model)
     prunable = adapter.prunable(model)
     if not prunable:
         raise BadInput(f"model {recipe.model!r} has no prunable layer")

@@ -6,6 +6,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+from .errors import StoreError
 from .lock import Lock
 from .session import STATE
 from .store import MANIFEST, Store
@@ -27,6 +28,8 @@ def collect_garbage(store: Store, dry_run: bool = False) -> Freed:
     another training starts from (learning-rate rewinding). Folders that a live process holds
     are left alone.
     """
+    if any(Lock(path).holder() is not None for path in store.root.glob("*/*/lock")):
+        raise StoreError(f"{store.root} is in use: its jobs may need what would go; wait for them")
     freed = Freed()
     entries = list(store.entries())
     starts = {e.manifest["inputs"].get("start", {}).get("key") for e in entries}

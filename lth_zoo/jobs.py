@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from fractions import Fraction
 from functools import cached_property
@@ -213,14 +213,18 @@ class Chain:
     def control(self, name: str, level: Level, changes: str = "both") -> Level:
         """Return a level with one ingredient destroyed, and its training.
 
-        ``changes`` says what the control's job holds: ``masks``, a ``start``, or ``both``.
+        ``changes`` says what the control makes: ``masks``, a ``start``, ``both``, or an
+        ``init``: a start that has seen no training, and so is trained from iteration 0.
         """
         assert level.masks is not None
         assert level.train is not None
-        config = {**self._base, "seed": self.seed, "name": name, "changes": changes}
+        holds = "start" if changes == "init" else changes
+        config = {**self._base, "seed": self.seed, "name": name, "changes": holds}
         job = Job("control", config, {"masks": level.masks, "start": level.start})
-        masks = level.masks if changes == "start" else job
-        start = level.start if changes == "masks" else job
+        masks = level.masks if holds == "start" else job
+        start = level.start if holds == "masks" else job
+        if changes == "init":
+            return Level(level.index, start, masks, self.train(start, masks, keep="metrics"))
         return Level(level.index, start, masks, self.again(level.train, start, masks))
 
     def again(self, train: Job, start: Job, masks: Job) -> Job:
@@ -246,8 +250,3 @@ def graph(goals: Iterable[Job]) -> list[Job]:
     for goal in goals:
         visit(goal)
     return list(order.values())
-
-
-def ancestors(job: Job) -> Iterator[Job]:
-    """Yield every job that this one rests on, itself last."""
-    yield from graph([job])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from fractions import Fraction
 from typing import Any
@@ -23,7 +23,7 @@ from .recipe import Training, build
 from .rewind import Snapshot, clone_state
 from .scores import ScoreContext, score
 from .seeds import generator, seeded
-from .select import Pool, allocate, select
+from .select import Pool, allocate, exact, select
 from .session import LOG, MASKS, RESULT, STATE, Session
 from .store import Entry
 from .train import Loop
@@ -32,10 +32,8 @@ from .train import Loop
 def execute(session: Session) -> Entry:
     """Run a claimed job and commit its result."""
     session.store.clear(session.folder)
-    began = time.perf_counter()
     KINDS[session.job.kind](session)
-    record = session.record(time.perf_counter() - began)
-    return session.store.commit(session.job, session.written, record)
+    return session.store.commit(session.job, session.written, session.record())
 
 
 def outputs(job: Any) -> tuple[str, ...]:
@@ -77,7 +75,7 @@ def train(session: Session) -> None:
         masks=masks,
         start=resumed or _start(session),
         end=config["end"],
-        hooks=[Watch(session, resumed is not None), *_tracker(session)],
+        hooks=[Watch(session), *_tracker(session)],
         device=session.execution.device,
     )
     loop.begin = config["begin"]
@@ -109,7 +107,8 @@ def _measure(loop: Loop, config: Mapping[str, Any]) -> dict[str, Any]:
     if config["keep"] == "snapshot":
         splits = ("validation",)
     best = min(loop.rows, key=lambda row: row["validation_loss"], default={})
-    flags = list(loop.task.flags(loop.model))
+    with loop.averaged():
+        flags = list(loop.task.flags(loop.model))
     masks = loop.masks
     if masks is not None and any(kept == 0 for kept, _ in masks.counts.values()):
         flags.append("collapsed-layer")
@@ -126,8 +125,8 @@ def _measure(loop: Loop, config: Mapping[str, Any]) -> dict[str, Any]:
 class Watch(Hook):
     """Reports progress and writes checkpoints, by the clock; draws nothing."""
 
-    def __init__(self, session: Session, resumed: bool) -> None:
-        self.session, self.resumed = session, resumed
+    def __init__(self, session: Session) -> None:
+        self.session = session
         self._written = self._shown = time.monotonic()
 
     def on_start(self, loop: Loop) -> None:
@@ -143,7 +142,9 @@ class Watch(Hook):
         self.session.progress(loop.iteration - loop.begin, loop.end - loop.begin)
         if now - self._written >= self.session.execution.checkpoint_seconds:
             loop.check()
-            self.session.checkpoint(loop.snapshot())
+            snapshot = loop.snapshot()
+            snapshot.extra["seconds"] = self.session.seconds()
+            self.session.checkpoint(snapshot)
             self._written = time.monotonic()
 
 
@@ -178,8 +179,8 @@ def _tracker(session: Session) -> list[Hook]:
 
 def with_random_labels(task: Task, seed: int) -> Task:
     """Return the task with its training targets permuted among the examples."""
-    corrupted, plain = copy.copy(task), task.batch
     order = torch.randperm(task.size("train"), generator=generator(seed, "data", "random-labels"))
+    corrupted, plain = copy.copy(task), task.batch  # copied once loaded: both share the data
 
     def batch(split: Split, indices: Tensor, rng: torch.Generator | None = None) -> Any:
         inputs, targets = plain(split, indices, rng)
@@ -202,7 +203,15 @@ def prune(session: Session) -> None:
     covered = covered_by(config, session.adapter.prunable(model))
     within = session.masks("within")
     masks = within or Masks.ones(model, covered)
-    context = ScoreContext(model, masks, states, generator(config["seed"], "prune", "score"))
+    seed = config["seed"]
+    context = ScoreContext(
+        model,
+        masks,
+        states,
+        generator(seed, "prune", "score"),
+        batches=Batches(session.task, seed),
+        loss=_loss_of(session.task, model, seed),
+    )
     scores = score(config["score"], context)
     if config.get("invert"):
         scores = {name: -value for name, value in scores.items()}
@@ -210,6 +219,26 @@ def prune(session: Session) -> None:
     kept = select(scores, pools_of(config, model, covered, caps), within)
     session.write_masks(kept)
     session.write_json({"masks": kept.counts, "kept": kept.kept, "prunable": kept.size})
+
+
+class Batches:
+    """Training batches in a fixed order of the seed, drawn on access."""
+
+    size = 100
+
+    def __init__(self, task: Task, seed: int) -> None:
+        self._task, self._seed = task, seed
+
+    def __iter__(self) -> Iterator[Any]:
+        order = generator(self._seed, "prune", "batches")
+        for indices in self._task.epoch(self.size, order):
+            yield self._task.batch("train", indices)
+
+
+def _loss_of(task: Task, model: nn.Module, seed: int) -> Callable[[nn.Module, Any], Tensor]:
+    objective = task.objectives(model)[0]
+    noise = generator(seed, "prune", "noise")
+    return lambda network, batch: objective.loss(network, batch, noise)
 
 
 def pools_of(
@@ -225,10 +254,10 @@ def pools_of(
     """
     return allocate(
         {n: tuple(model.get_parameter(n).shape) for n in covered},
-        Fraction(config["density"]),
+        exact(config["density"]),
         config["scope"],
         _by_layer(config["overrides"], covered),
-        None if config["total"] is None else Fraction(config["total"]),
+        None if config["total"] is None else exact(config["total"]),
         {name: p.role for name, p in covered.items()},
         caps,
     )
@@ -274,7 +303,7 @@ def _by_layer(overrides: Mapping[str, str], covered: Mapping[str, Prunable]) -> 
     for layer in overrides:
         if layer not in layers:
             raise unknown("layer", layer, layers)
-    return {layers[layer]: Fraction(density) for layer, density in overrides.items()}
+    return {layers[layer]: exact(density) for layer, density in overrides.items()}
 
 
 # -- control -------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from .errors import StoreError
+from .errors import StoreUnwritable
 
 #: Seconds between two heartbeats, and after how many a silent holder on another host is dead.
 HEARTBEAT, SILENT = 5.0, 60.0
@@ -60,9 +60,14 @@ class Lock:
         except OSError as error:
             if isinstance(error, FileExistsError) and path.parent.is_dir():
                 return False
-            raise StoreError(f"cannot write {path}: {error.strerror}") from error
-        with os.fdopen(handle, "w") as file:
-            json.dump(self._mine(), file)
+            raise StoreUnwritable(f"cannot write {path}: {error.strerror}") from error
+        try:
+            with os.fdopen(handle, "w") as file:
+                json.dump(self._mine(), file)
+        except OSError as error:
+            with suppress(OSError):
+                path.unlink()
+            raise StoreUnwritable(f"cannot write {path}: {error.strerror}") from error
         return True
 
     def holder(self) -> dict[str, Any] | None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import hashlib
-import inspect
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +12,7 @@ from typing import Any
 
 from . import registry
 from .formats import state_fingerprint
+from .identity import settings_of, source_of
 from .protocols import Adapter, Signature
 
 
@@ -40,25 +40,6 @@ def registered(model: Any, store: Path | str) -> Iterator[tuple[str, Path]]:
                 yield name, Path(place)
     finally:
         registry.unregister("adapters", name)
-
-
-def source_of(model: Any) -> str:
-    """Return the code of every class in a model but torch's own; empty where one has none."""
-    kinds = {type(m) for m in model.modules() if not type(m).__module__.startswith("torch.")}
-    try:
-        own = [inspect.getsource(k) for k in sorted(kinds, key=lambda k: k.__qualname__)]
-    except (OSError, TypeError):
-        return ""
-    return "".join(own) or type(model).__qualname__
-
-
-def settings_of(model: Any) -> list[Any]:
-    """Return each module's place, class and plain attributes: what its state does not hold."""
-    plain = (bool, int, float, str, tuple)
-    return [
-        (place, type(m).__qualname__, {k: v for k, v in vars(m).items() if isinstance(v, plain)})
-        for place, m in model.named_modules()
-    ]
 
 
 class ObjectAdapter(Adapter):

@@ -127,11 +127,6 @@ def load(name: str, above: Sequence[Path] = ()) -> Recipe:
     return from_mapping(values, base, str(path))
 
 
-def save(recipe: Recipe, path: Path) -> None:
-    """Write a recipe as YAML."""
-    path.write_text(to_yaml(recipe))
-
-
 def to_yaml(recipe: Recipe) -> str:
     """Return a recipe as YAML that :func:`load` reads back."""
     import yaml

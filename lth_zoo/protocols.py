@@ -152,6 +152,10 @@ class Adapter:
         """
         raise NotImplementedError
 
+    def fingerprint(self, name: str, model: nn.Module) -> str:  # noqa: ARG002 - for subclasses
+        """Return what identifies the code of a model whose name does not; empty where it does."""
+        return ""
+
     def reset(self, model: nn.Module, name: str, signature: Signature) -> None:
         """Draw every parameter and buffer anew, in place: the re-init control.
 

@@ -8,15 +8,17 @@ from __future__ import annotations
 import math
 from dataclasses import asdict, dataclass, field, fields
 from fractions import Fraction
+from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from . import registry
 from .errors import BadInput, unknown
 from .protocols import Finder
 from .rewind import Rewind
 
-OPTIMIZERS = ("sgd", "adam", "adamw", "rmsprop", "nadam", "adafactor")
+#: Optimisers that have a momentum of that name; Adam's kind has betas.
+MOMENTUM = ("sgd", "rmsprop")
 
 
 @dataclass(frozen=True)
@@ -66,21 +68,49 @@ class Training:
                 raise BadInput(f"training.{name} is {getattr(self, name)}; it must be at least 1")
         if not self.learning_rate > 0 or not math.isfinite(self.learning_rate):
             raise BadInput(f"training.learning_rate is {self.learning_rate}; it must be above 0")
-        if self.optimizer not in OPTIMIZERS:
-            raise unknown("optimizer", self.optimizer, OPTIMIZERS)
+        for name in ("momentum", "weight_decay", "warmup"):
+            if not getattr(self, name) >= 0:
+                raise BadInput(f"training.{name} is {getattr(self, name)}; it must be at least 0")
+        if self.clip_norm is not None and not self.clip_norm > 0:
+            raise BadInput(f"training.clip_norm is {self.clip_norm}; it must be above 0")
         if self.average is not None and not 0 < self.average < 1:
             raise BadInput(f"training.average is {self.average}; it must be between 0 and 1")
+        check_choices(self, "training.")
+        self._check_together()
+
+    def _check_together(self) -> None:
+        """Raise if a value would be ignored beside another."""
+        if self.momentum and self.optimizer not in MOMENTUM:
+            raise BadInput(
+                f"training.momentum is {self.momentum}, but optimizer {self.optimizer!r} has none; "
+                f"leave it at 0, or choose {' or '.join(MOMENTUM)}"
+            )
+        if self.nesterov and (self.optimizer != "sgd" or not self.momentum):
+            raise BadInput(
+                f"training.nesterov is True with optimizer {self.optimizer!r} and momentum "
+                f"{self.momentum}; it needs sgd and a momentum above 0"
+            )
+        if self.milestones and self.schedule != "step":
+            raise BadInput(
+                f"training.milestones are {list(self.milestones)} with schedule "
+                f"{self.schedule!r}; only schedule 'step' has milestones"
+            )
 
     def rate_at(self, iteration: int) -> float:
-        """Return the learning rate of one iteration, counted from 0."""
+        """Return the learning rate of one iteration, counted from 0.
+
+        From ``iterations`` on (``rewind none`` trains on from there) it stays at the last one:
+        a cosine, at its end exactly 0, would train nothing.
+        """
         scale = 1.0
         if iteration < self.warmup:
             scale = (iteration + 1) / self.warmup
         elif self.schedule == "step":
             scale = self.gamma ** sum(iteration >= m for m in self.milestones)
         elif self.schedule == "cosine":
-            done = (iteration - self.warmup) / max(1, self.iterations - self.warmup)
-            scale = 0.5 * (1 + math.cos(math.pi * min(done, 1.0)))
+            last = min(iteration, self.iterations - 1)
+            done = (last - self.warmup) / max(1, self.iterations - self.warmup)
+            scale = 0.5 * (1 + math.cos(math.pi * max(0.0, done)))
         return self.learning_rate * scale
 
 
@@ -134,6 +164,8 @@ class Recipe:
             raise BadInput(f"controls are {list(self.controls)}; give each once")
         for control in self.controls:
             registry.check("controls", control)
+        check_choices(self, "")
+        check_choices(self.finder, "finder.")
         if rewind := getattr(self.finder, "rewind", None):
             Rewind.parse(rewind, self.training.iterations)
 
@@ -168,6 +200,31 @@ class Recipe:
             data["training"] = build(Training, data["training"])
         recipe: Recipe = build(cls, data)
         return recipe
+
+
+@cache
+def _choices(kind: Any) -> dict[str, tuple[Any, ...]]:
+    """Return field -> allowed values, of the fields that are a Literal."""
+    try:
+        hints = get_type_hints(kind)
+    except NameError:  # a finder of the user's own may import names for type checkers only
+        return {}
+    literal = {f.name for f in fields(kind) if get_origin(hints[f.name]) is Literal}
+    return {name: get_args(hints[name]) for name in literal}
+
+
+def check_choices(values: Any, prefix: str) -> None:
+    """Assert that every Literal field of a dataclass holds one of its values.
+
+    The command line's parser has checked that already; Python callers and plain data have not.
+
+    Raises:
+        BadInput: one does not; the message has the nearest ones.
+    """
+    kind: Any = type(values)
+    for name, allowed in _choices(kind).items():
+        if getattr(values, name) not in allowed:
+            raise unknown(f"{prefix}{name}", getattr(values, name), map(str, allowed))
 
 
 def build(kind: type, values: dict[str, Any]) -> Any:

@@ -1,7 +1,7 @@
 """Criteria: one function each, ``score(ctx) -> {prunable name: tensor}``, higher = kept.
 
 A score is pure, runs on any device, answers in float32 or better and is deterministic.
-It declares the states it reads with :func:`needs`, so that only those are recorded.
+It declares the states it reads with :func:`needs`, which ``lth-zoo ls scores`` shows.
 The family of :func:`large_final` and its kin is from Zhou et al., "Deconstructing Lottery
 Tickets" (2019, table 1), with w_i the weight the search started from and w_f the trained one.
 """
@@ -9,7 +9,7 @@ Tickets" (2019, table 1), with w_i the weight the search started from and w_f th
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -28,8 +28,9 @@ class ScoreContext:
     ``states`` maps ``init`` (as drawn), ``rewind`` (what the training started from, the same
     unless it rewinds to a later step) and ``final`` (the trained weights) to
     ``{parameter name: tensor}``, loaded on access; ``model`` holds the weights to be
-    pruned; ``masks`` says what is still kept. ``loss(model, batch)`` and ``batches`` are for
-    scores that need data.
+    pruned; ``masks`` says what is still kept. ``batches`` are training batches in a fixed
+    order of the seed, drawn on access, and ``loss(model, batch)`` the task's first objective,
+    for scores that need data.
     """
 
     model: nn.Module
@@ -38,7 +39,6 @@ class ScoreContext:
     generator: torch.Generator
     batches: Iterable[Any] = ()
     loss: Callable[[nn.Module, Any], Tensor] | None = None
-    traces: Mapping[str, Mapping[str, Tensor]] = field(default_factory=dict)
 
     def pairs(self) -> Iterable[tuple[str, Tensor, Tensor]]:
         """Yield (name, initial, final) weights in float32 or better."""

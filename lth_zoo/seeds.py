@@ -25,6 +25,7 @@ def derive(root: int, stream: str, *position: int | str) -> int:
     >>> derive(0, "data", 1) == derive(0, "data", 1) != derive(0, "data", 2)
     True
     """
+    assert stream in STREAMS, stream
     text = "/".join(map(str, (root, stream, *position)))
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little") >> 1
 

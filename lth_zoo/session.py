@@ -55,6 +55,8 @@ class Session:
     execution: Execution
     progress: Callable[[int, int], None] = lambda *_: None
     written: list[str] = field(default_factory=list)
+    began: float = field(default_factory=time.perf_counter)
+    earlier: float = 0.0
 
     @property
     def config(self) -> Mapping[str, Any]:
@@ -142,24 +144,36 @@ class Session:
         digest, data = raw[:64], raw[64:]
         if hashlib.sha256(data).hexdigest().encode() != digest:
             return None
-        return load_snapshot(data, "checkpoint")
+        found = load_snapshot(data, "checkpoint")
+        self.earlier = found.extra.get("seconds", 0.0)
+        return found
 
-    def record(self, seconds: float) -> dict[str, Any]:
+    def seconds(self) -> float:
+        """Return the time the job has taken, over all attempts that its result rests on."""
+        return self.earlier + time.perf_counter() - self.began
+
+    def record(self) -> dict[str, Any]:
         """Return what is noted about a run but is in no key."""
-        import torch
-
         from . import __version__
 
-        gpu = self.execution.device.startswith("cuda")
         return {
-            "seconds": seconds,
-            "device": torch.cuda.get_device_name() if gpu else "cpu",
-            "cpu": cpu_model(),
+            "seconds": self.seconds(),
+            **machine_of(self.execution),
             "host": platform.node(),
-            "torch": torch.__version__,
             "lth_zoo": __version__,
-            "started": time.time() - seconds,
         }
+
+
+def machine_of(execution: Execution) -> dict[str, str]:
+    """Return what rounding depends on: the ``device``, the ``cpu`` and the ``torch`` version."""
+    import torch
+
+    gpu = execution.device.startswith("cuda")
+    return {
+        "device": torch.cuda.get_device_name() if gpu else "cpu",
+        "cpu": cpu_model(),
+        "torch": torch.__version__,
+    }
 
 
 @lru_cache(maxsize=1)

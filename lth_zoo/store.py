@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .errors import StoreError
+from .errors import StoreError, StoreUnwritable
 from .jobs import Job
 from .lock import Lock
 
@@ -66,8 +66,10 @@ class Entry:
         return sum(f["bytes"] for f in self.manifest["files"].values())
 
 
-def atomic_write(path: Path, data: bytes) -> None:
+def atomic_write(path: Path, data: bytes, exclusive: bool = False) -> None:
     """Write a file so that a reader, or a crash, sees the old one or the new one.
+
+    ``exclusive`` keeps a file that is there already: whoever was first has done the same work.
 
     Raises:
         StoreError: the disk is full or the folder is not writable; nothing half written stays.
@@ -79,7 +81,12 @@ def atomic_write(path: Path, data: bytes) -> None:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        part.replace(path)
+        if exclusive:
+            with suppress(FileExistsError):
+                os.link(part, path)
+            part.unlink()
+        else:
+            part.replace(path)
     except OSError as error:
         with suppress(OSError):
             part.unlink()
@@ -87,7 +94,7 @@ def atomic_write(path: Path, data: bytes) -> None:
         advice = (
             "free some space and run the same command again" if full else "choose another folder"
         )
-        raise StoreError(f"cannot write {path}: {error.strerror}; {advice}") from error
+        raise StoreUnwritable(f"cannot write {path}: {error.strerror}; {advice}") from error
 
 
 class Store:
@@ -166,7 +173,7 @@ class Store:
             "record": {**record, "finished": time.time()},
         }
         text = json.dumps(manifest, indent=1, default=str).encode()
-        atomic_write(folder / MANIFEST, text)
+        atomic_write(folder / MANIFEST, text, exclusive=True)
         with suppress(OSError):
             (folder / CHECKPOINT).unlink()
         return Entry(folder, json.loads(text))

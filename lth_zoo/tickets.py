@@ -6,6 +6,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from . import registry
 from .errors import BadInput
 from .experiment import Arm
 from .formats import load_masks, load_snapshot
@@ -48,7 +49,7 @@ def ticket_of(arm: Arm, finished: Finished, store: Store, data: Path | None = No
     }
     for verdict in finished.verdicts:
         if verdict.level == level.index and len(recipe.seeds) > 1:
-            meta["verdict"] = verdict.verdict.sentence
+            meta["verdict"] = verdict.to_json()
     return Ticket(load_masks(masks.read(MASKS)), load_snapshot(start.read(STATE)).state, meta)
 
 
@@ -68,16 +69,32 @@ def recipe_of(
     """Return the recipe that found a ticket, down to its level, for several seeds.
 
     Raises:
-        BadInput: the ticket was imported and carries none.
+        BadInput: the ticket was imported and carries none, or its model is an object that is
+            not at hand.
     """
     if "recipe" not in ticket.meta:
         raise BadInput(
             "the ticket carries no recipe (it was imported), so its search cannot be repeated"
         )
     recipe = Recipe.from_dict(ticket.meta["recipe"])
+    _check_model(recipe.model)
     finder = recipe.finder
     if hasattr(finder, "levels"):
         finder = replace(finder, levels=ticket.meta["level"])  # type: ignore[call-arg]
     default = Recipe().controls
     chosen = controls if controls is not None else (recipe.controls or default)
     return replace(recipe, finder=finder, seeds=seeds, controls=chosen)
+
+
+def _check_model(name: str) -> None:
+    """Raise if a ticket's model is an object of Python that is not registered now."""
+    at_hand = [known for known in registry.names("adapters") if known.startswith("object/")]
+    if name.startswith("object/") and name not in at_hand:
+        given = (
+            f"the model given is {at_hand[0]!r}, another one" if at_hand else "it is not at hand"
+        )
+        raise BadInput(
+            f"the ticket's model {name!r} is an object of Python, and {given}; give the same "
+            "object, untrained, to lz.verify(ticket, model=...), or find the ticket under a name "
+            "(--model module:function)"
+        )

@@ -8,7 +8,8 @@ what the uninterrupted one would have done.
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -92,6 +93,10 @@ class Loop:
         self._epoch = -1
         self._batches: Sequence[Tensor] = ()
         self._per_epoch = len(task.epoch(training.batch_size, generator(seed, "data", 0)))
+        fresh = (p.objective.repeats for p in self.parts if p.objective.batch == "fresh")
+        # The first objective has nobody to share with: it draws one.
+        first = self.parts[0].objective.batch == "shared"
+        self._drawn = (sum(fresh) + first) * training.accumulation
         self._hooks = overridden(hooks)
         # Seeded anew for each use: making a generator costs more than seeding one.
         self._noise, self._augment = torch.Generator(), torch.Generator()
@@ -122,6 +127,7 @@ class Loop:
         for parameter, value in self.average.items():
             value.copy_(start.average.get(self.names[parameter], parameter.detach()))
         self.rows = list(start.extra.get("rows", []))
+        self.backend.load_scaler(start.extra.get("scaler") or {})
         self._loss_sum, self._loss_count = start.extra.get("losses", (0.0, 0))
         if "python" in start.extra:
             version, numbers, gauss = start.extra["python"]
@@ -203,7 +209,7 @@ class Loop:
 
     def _after_step(self) -> None:
         self._call("on_step")
-        if self.iteration % self._per_epoch == 0:
+        if (self.iteration * self._drawn) % self._per_epoch < self._drawn:
             self._call("on_epoch")
         if self.iteration % self.training.evaluate_every == 0 or self.iteration == self.end:
             self._look()
@@ -220,11 +226,7 @@ class Loop:
 
     def _draws(self, iteration: int) -> Any:
         """Yield the numbers of the batches that this iteration draws."""
-        fresh = (p.objective.repeats for p in self.parts if p.objective.batch == "fresh")
-        # The first objective has nobody to share with: it draws one.
-        first = self.parts[0].objective.batch == "shared"
-        count = (sum(fresh) + first) * self.training.accumulation
-        return iter(range(iteration * count, (iteration + 1) * count))
+        return iter(range(iteration * self._drawn, (iteration + 1) * self._drawn))
 
     def _batch(self, number: int) -> Any:
         epoch, place = divmod(number, self._per_epoch)
@@ -289,15 +291,19 @@ class Loop:
         Whatever a task draws here from the global generators is always the same, and leaves
         the training's own draws as they were.
         """
+        with self.averaged(), seeded(self.seed, "noise", "evaluation"):
+            return self.task.evaluate(self.model, split)
+
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
+        """Put the averaged weights into the model inside, if there are any."""
         live = {p: p.detach().clone() for p in self.average}
         with torch.no_grad():
             for parameter, value in self.average.items():
                 parameter.copy_(value)
-            with seeded(self.seed, "noise", "evaluation"):
-                metrics = self.task.evaluate(self.model, split)
+            yield
             for parameter, value in live.items():
                 parameter.copy_(value)
-        return metrics
 
     # -- results ----------------------------------------------------------------------------
 
@@ -317,6 +323,7 @@ class Loop:
             extra={
                 "rows": list(self.rows),
                 "losses": [self._loss_sum, self._loss_count],
+                "scaler": self.backend.scaler_state(),
                 "python": random.getstate(),
                 "numpy": [name, np.asarray(keys).tolist(), *rest],
             },

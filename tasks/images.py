@@ -52,7 +52,7 @@ class ImageClassification(Task):
     ``augment`` and an ``rng``, images are flipped and cropped after padding by 4.
     """
 
-    margin: ClassVar[float] = 0.5
+    margin: ClassVar[float]
     shape: tuple[int, ...]
     classes: int
     scale: float = 255.0

@@ -86,6 +86,7 @@ class MNIST(Published):
 class FashionMNIST(Published):
     """Clothes, 28x28 grey: 55,000 train, 5,000 validation, 10,000 test."""
 
+    margin: ClassVar[float] = 0.5
     licence: ClassVar[str] = "MIT"
     source: ClassVar[str] = "H. Xiao, K. Rasul and R. Vollgraf, Fashion-MNIST, 2017"
     folders: ClassVar = ("fashion-mnist", "fashion_mnist", "FashionMNIST/raw", "FashionMNIST")
@@ -103,6 +104,7 @@ class CIFAR10(Published):
     Flipped and cropped while training.
     """
 
+    margin: ClassVar[float] = 0.5
     source: ClassVar[str] = "A. Krizhevsky, Learning multiple layers of features, 2009"
     folders: ClassVar = (
         *("cifar10", "cifar-10", "CIFAR10", "cifar-10-batches-py", "cifar-10-batches-bin"),
@@ -123,6 +125,7 @@ class CIFAR100(Published):
     Flipped and cropped while training.
     """
 
+    margin: ClassVar[float] = 0.5
     source: ClassVar[str] = CIFAR10.source
     folders: ClassVar = (
         *("cifar100", "cifar-100", "CIFAR100", "cifar-100-python", "cifar-100-binary"),

@@ -188,6 +188,18 @@ def test_verify_gives_the_verdict_of_the_tickets_level(tmp_path):
     assert stamps(tmp_path) == before
 
 
+def test_a_ticket_of_an_object_is_verified_with_the_object(tmp_path):
+    model, settings = mine(), {"seeds": (0,), "controls": (), "store": tmp_path}
+    ticket = lz.find(model, **SETTINGS, store=tmp_path)
+    with pytest.raises(BadInput, match="is an object of Python, and it is not at hand; give"):
+        lz.verify(ticket, **settings)
+    with pytest.raises(BadInput, match=r"the model given is 'object/.*, another one"):
+        lz.verify(ticket, model=torch.nn.Sequential(torch.nn.Flatten()), **settings)
+    before = stamps(tmp_path / "train")
+    assert lz.verify(ticket, model=model, **settings).level == ticket.meta["level"]
+    assert stamps(tmp_path / "train") == before  # the search was found done
+
+
 def test_verify_of_imported_masks_is_refused(tmp_path):
     mask = torch.eye(3)
     ticket = lz.Ticket.from_masks({"w": mask}, {"w": mask}, polarity="keep")

@@ -10,7 +10,10 @@ import tiny
 import torch
 from image_files import GREY, arrays, nowhere_else, write_idx  # noqa: F401
 
+from lth_zoo.errors import BadInput
+from lth_zoo.finders import IMP, OneShot
 from lth_zoo.masks import Masks
+from lth_zoo.recipe import Recipe, Training
 from lth_zoo.ticket import Ticket
 
 QUICK = ("find", "quick")
@@ -76,6 +79,22 @@ WRONG = {
         [*QUICK, "--exclude", "fc1", "fc2", "fc3"],
         ["every prunable layer is excluded"],
     ),
+    "momentum of Adam": (
+        [*QUICK, "--training.momentum", "0.9"],
+        ["momentum is 0.9", "'adam' has none", "sgd or rmsprop"],
+    ),
+    "nesterov": (
+        [*QUICK, "--training.optimizer", "sgd", "--training.nesterov"],
+        ["nesterov is True", "momentum above 0"],
+    ),
+    "milestones of a cosine": (
+        [*QUICK, "--training.schedule", "cosine", "--training.milestones", "9"],
+        ["milestones are [9]", "'cosine'", "'step'"],
+    ),
+    "warm-up": ([*QUICK, "--training.warmup", "-1"], ["warmup is -1", "at least 0"]),
+    "momentum": ([*QUICK, "--training.momentum", "-0.1"], ["momentum is -0.1", "at least 0"]),
+    "weight decay": ([*QUICK, "--training.weight-decay", "nan"], ["weight_decay is nan"]),
+    "clip norm": ([*QUICK, "--training.clip-norm", "0"], ["clip_norm is 0.0", "above 0"]),
     # places
     "grid": (["study", "grid.yaml"], ["'grid.yaml' does not exist"]),
     "no grid": (["study"], ["The YAML file. (required)"]),
@@ -112,6 +131,34 @@ def test_what_is_wrong_is_said_in_one_line(place, capsys, what):
     line = refused(capsys, *args)
     assert [word for word in words if word not in line] == []
     assert not list(place.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: Training(schedule="cosin"), ["training.schedule 'cosin'", "'cosine'"]),
+        (lambda: Training(precision="fp8"), ["training.precision 'fp8'", "bf16"]),
+        (lambda: Training(optimizer="adan"), ["training.optimizer 'adan'", "'adam'"]),
+        (lambda: Recipe(compare="pared"), ["compare 'pared'", "'paired'"]),
+        (lambda: Recipe(controls_at="first"), ["controls_at 'first'", "all, last"]),
+        (lambda: Recipe(finder=IMP(of="all")), ["finder.of 'all'", "original, remaining"]),
+        (lambda: Recipe(finder=OneShot(after="trainin")), ["finder.after", "'training'"]),
+        (lambda: Recipe.from_dict({"finder": {"scope": "globl"}}), ["finder.scope", "'global'"]),
+    ],
+)
+def test_a_choice_is_checked_from_python_too(make, words):
+    with pytest.raises(BadInput) as caught:
+        make()
+    assert [word for word in words if word not in str(caught.value)] == []
+
+
+def test_a_grid_takes_no_flags_of_a_recipe(capsys, tmp_path):
+    (tmp_path / "grid.yaml").write_text("base: quick\ngrid: {sparsity: [0.5]}\n")
+    store = ("--store", tmp_path / "s")
+    assert "--sparsity" in refused(
+        capsys, "plan", tmp_path / "grid.yaml", "--sparsity", "0.9", *store
+    )
+    assert tiny.cli(capsys, "plan", tmp_path / "grid.yaml", *store).code == 0
 
 
 def test_a_gpu_that_is_not_there(place, capsys):

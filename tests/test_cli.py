@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -11,8 +12,9 @@ import pytest
 import tiny
 
 from lth_zoo.cli import COMMANDS
+from lth_zoo.cli.options import Running, workers_of
 from lth_zoo.cli.progress import Bar
-from lth_zoo.errors import BadInput
+from lth_zoo.errors import BadInput, TicketError
 from lth_zoo.parse import load
 from lth_zoo.recipe import shipped
 from lth_zoo.runs import recipe_key
@@ -33,7 +35,7 @@ def test_every_command_has_help_and_json(capsys, command):
     answer = tiny.cli(capsys, command, "--help")
     assert (answer.code, answer.err) == (0, "")
     assert f"usage: lth-zoo {command}" in answer.out
-    assert "--json" in answer.out
+    assert ("--json" in answer.out) == (command != "completion")  # a script is no JSON
 
 
 @pytest.mark.parametrize("command", ["find", "plan"])
@@ -134,6 +136,32 @@ def test_completion(capsys, shell, tmp_path):
         assert script.startswith("#compdef lth-zoo")
 
 
+def test_show_asks_the_hub_for_what_looks_like_its_id(capsys, monkeypatch):
+    asked = []
+
+    def fetch(source, revision):
+        asked.append(source)
+        raise TicketError("no such repository")
+
+    monkeypatch.setattr("lth_zoo.ticket._fetch", fetch)
+    answer = tiny.cli(capsys, "show", "somebody/a-ticket")
+    assert (answer.code, asked) == (2, ["somebody/a-ticket"])
+    assert "no such repository" in answer.err
+    assert "'lenet-5'" in tiny.cli(capsys, "show", "lenet-6").err
+    assert len(asked) == 1
+
+
+# -- flags ---------------------------------------------------------------------------------
+
+
+def test_workers_are_the_usable_cpus_or_one_for_a_gpu(monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {3, 5, 8}, raising=False)
+    assert workers_of(Running()) == 3
+    assert workers_of(Running(device="cuda:1")) == 1
+    assert workers_of(Running(device="cuda", workers=4)) == 4
+    assert workers_of(Running(workers=0)) == 0
+
+
 # -- demo, tracking, progress --------------------------------------------------------------
 
 
@@ -153,6 +181,17 @@ def test_demo(capsys, tmp_path, monkeypatch):
     assert all(run["verdicts"] for run in answer.json["runs"])
     assert answer.json["failed"] == []
     assert (tmp_path / "report" / "index.html").stat().st_size > 50_000
+
+
+def test_demo_looks_at_its_folder_before_any_work(capsys, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "thesis.tex").touch()
+    store = tmp_path / "store"
+    for command in ("demo", "report"):
+        answer = tiny.cli(capsys, command, "--out", tmp_path / "out", "--store", store)
+        assert answer.code == 2
+        assert "is not empty and holds no report" in answer.err
+    assert not store.exists()
 
 
 def test_progress_knows_what_is_left(monkeypatch, capsys):

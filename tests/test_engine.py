@@ -13,7 +13,7 @@ import tiny
 from lth_zoo import kinds
 from lth_zoo.api import run_recipes
 from lth_zoo.cli.summary import say
-from lth_zoo.engines.local import Watcher, needed, priorities, run
+from lth_zoo.engines.local import Watcher, _inherited, needed, priorities, run
 from lth_zoo.errors import Diverged
 from lth_zoo.experiment import experiment
 from lth_zoo.jobs import Job
@@ -216,8 +216,14 @@ def test_checkpoint_of_a_diverged_training_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr(kinds.Watch, "on_step", checkpoint_at_20)
     from lth_zoo.recipe import Training
 
-    training = Training(iterations=60, evaluate_every=60, milestones=(30,), gamma=1e30)
-    training = Training(**{**training.__dict__, "schedule": "step", "optimizer": "sgd"})
+    training = Training(
+        iterations=60,
+        evaluate_every=60,
+        optimizer="sgd",
+        schedule="step",
+        milestones=(30,),
+        gamma=1e30,
+    )
     outcome = tiny.run_tiny(tmp_path, training=training, seeds=(0,), controls=(), sparsity=0.0)
     (why,) = outcome.failed.values()
     assert "the last good state is of iteration 20" in why
@@ -226,6 +232,33 @@ def test_checkpoint_of_a_diverged_training_is_named(tmp_path, monkeypatch):
 def checkpoint_at_20(watch, loop):
     if loop.iteration == 20:
         watch.session.checkpoint(loop.snapshot())
+
+
+def test_a_worker_inherits_one_thread_and_no_interrupt(monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")
+    before = signal.getsignal(signal.SIGINT)
+    with _inherited():
+        assert os.environ["OMP_NUM_THREADS"] == "1"
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    assert os.environ["OMP_NUM_THREADS"] == "7"
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_an_early_interrupt_prints_no_traceback(tmp_path):
+    """Ctrl-C while the workers still import torch."""
+    flags = ("--training.iterations", "20000", "--workers", "2", "--store", tmp_path / "s")
+    process = tiny.start("find", *tiny.FLAGS, *flags, cwd=tmp_path)
+    try:  # the engine, the resource tracker, two workers
+        assert tiny.wait_until(lambda: len(tiny.group(process.pid)) >= 4, 120)
+        os.killpg(process.pid, signal.SIGINT)
+        while process.poll() is None:  # one that came while a worker was started is lost
+            if not tiny.wait_until(lambda: process.poll() is not None, 3):
+                os.killpg(process.pid, signal.SIGINT)
+        _, said = process.communicate(timeout=60)
+    finally:
+        tiny.kill_group(process.pid)
+    assert process.returncode == 130
+    assert "Traceback" not in said
 
 
 class Killer(Watcher):

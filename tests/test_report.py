@@ -49,10 +49,10 @@ def run(arm: str, level: int, seed: int, density: float) -> Run:
     speed = 450 if arm == TICKET else 650
     at = range(100, 5001, 100)
     curve = [
-        {"iteration": i, "accuracy": end - 8 * math.exp(-i / speed) + rng.gauss(0, 0.08)}
+        {"iteration": i, "validation_accuracy": end - 8 * math.exp(-i / speed) + rng.gauss(0, 0.08)}
         for i in at
     ]
-    curve = [{**row, "loss": (100 - row["accuracy"]) / 30} for row in curve]
+    curve = [{**row, "validation_loss": (100 - row["validation_accuracy"]) / 30} for row in curve]
     stop = 3600 * density**0.2 if arm in (TICKET, DENSE) else 3600 + 300 * -math.log(density)
     kept = {
         n: max(1, round(t * density ** (1.05 - 0.25 * i)))
@@ -319,7 +319,10 @@ def perplexity(whole: Results) -> Results:
     def flip(one: Run) -> Run:
         metrics = {s: {"perplexity": 200 - 1.9 * m["accuracy"]} for s, m in one.metrics.items()}
         curve = [
-            {"iteration": r["iteration"], "perplexity": 200 - 1.9 * r["accuracy"]}
+            {
+                "iteration": r["iteration"],
+                "validation_perplexity": 200 - 1.9 * r["validation_accuracy"],
+            }
             for r in one.curve
         ]
         return replace(one, metrics=metrics, curve=curve)

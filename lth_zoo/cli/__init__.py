@@ -42,8 +42,8 @@ def usage() -> str:
             *lines,
             "",
             "lth-zoo COMMAND --help shows a command's options with their real defaults, those of",
-            "the recipe if one is named. Every command takes --json. Running a command again",
-            "resumes it.",
+            "the recipe if one is named. Every command but completion takes --json. Running a",
+            "command again resumes it.",
         ]
     )
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from .. import registry
-from .options import Output, parse
+from .options import parse
 
 #: Command -> where the dataclass of its flags is.
 FLAGS = {
@@ -30,7 +30,7 @@ FLAGS = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Completion(Output):
+class Completion:
     """Print a completion script: eval "$(lth-zoo completion bash)"."""
 
     shell: Annotated[Literal["bash", "zsh", "tcsh"], tyro.conf.Positional] = "bash"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..parse import load
-from .options import Running, emit, execution_of, parse
+from .options import Running, emit, execution_of, parse, workers_of
 
 RECIPES = ("quick", "quick-conv")
 
@@ -24,14 +24,19 @@ def run(args: Sequence[str]) -> int:
     """Run the command."""
     options = parse(Demo, args, "demo")
     from ..api import run_recipes
-    from ..report.page import write_report
+    from ..report.page import check_free, write_report
     from ..store import Store
     from .progress import Bar
-    from .summary import exit_code, failures, say
+    from .summary import command_of, exit_code, failures, say, warn_of_machines
 
+    check_free(options.out)
     store = Store(options.store)
     recipes = [load(name) for name in RECIPES]
-    finished = run_recipes(recipes, store, execution_of(options), options.workers, Bar("demo"))
+    finished = run_recipes(
+        *(recipes, store, execution_of(options), workers_of(options), Bar("demo")),
+        command=command_of("demo", args),
+    )
+    warn_of_machines([one.experiment for one in finished], store)
     results = [one.results for one in finished if one.results.runs]
     report = write_report(results, options.out, title="lth_zoo demo")
     answer = {

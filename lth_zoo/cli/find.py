@@ -9,7 +9,7 @@ from pathlib import Path
 from ..errors import BadInput
 from ..parse import base_of, with_finder
 from ..recipe import Recipe
-from .options import WithRecipe, emit, execution_of, parse
+from .options import WithRecipe, emit, execution_of, parse, workers_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +39,7 @@ def run(args: Sequence[str]) -> int:
     from ..store import Store
     from ..tickets import ticket_of
     from .progress import Bar
-    from .summary import exit_code, failures, say
+    from .summary import command_of, exit_code, failures, say, warn_of_machines
 
     recipe = options.recipe
     if options.out is not None:
@@ -50,8 +50,10 @@ def run(args: Sequence[str]) -> int:
             check_place(options.out / f"seed-{seed}")
     store = Store(options.store)
     (finished,) = run_recipes(
-        [recipe], store, execution_of(options), options.workers, Bar(recipe.title)
+        *([recipe], store, execution_of(options), workers_of(options), Bar(recipe.title)),
+        command=command_of("find", args),
     )
+    warn_of_machines([finished.experiment], store)
     folder = options.out or store.root / "tickets" / finished.id
     saved = []
     for arm in finished.experiment.tickets():

@@ -90,6 +90,11 @@ def _functions(kind: str) -> Callable[[], list[dict[str, Any]]]:
     return rows
 
 
+def _scores() -> list[dict[str, Any]]:
+    reads = {n: getattr(registry.find("scores", n), "needs", ()) for n in registry.names("scores")}
+    return [{**row, "reads": ", ".join(reads[row["name"]])} for row in _functions("scores")()]
+
+
 def _recipes() -> list[dict[str, Any]]:
     from ..parse import load
     from ..recipe import finder_name, shipped
@@ -115,7 +120,7 @@ KINDS: dict[str, Callable[[], list[dict[str, Any]]]] = {
     "models": _models,
     "tasks": _tasks,
     "finders": _finders,
-    "scores": _functions("scores"),
+    "scores": _scores,
     "controls": _functions("controls"),
     "recipes": _recipes,
 }

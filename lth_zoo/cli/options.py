@@ -47,8 +47,8 @@ class Place(Output):
 class Running(Place):
     """How jobs run; changes no result."""
 
-    workers: int = field(default_factory=lambda: os.cpu_count() or 1)
-    """Worker processes; 0 runs everything in this one."""
+    workers: int | None = None
+    """Worker processes; 0 runs everything in this one (default: one a usable CPU; 1 for a GPU)."""
     device: str = "cpu"
     """Where tensors live: cpu, cuda, cuda:1 ..."""
     data: Path | None = None
@@ -66,6 +66,20 @@ class WithRecipe(Running):
     recipe: Annotated[Recipe, tyro.conf.arg(name="")] = field(default_factory=Recipe)
 
 
+def workers_of(options: Running) -> int:
+    """Return the worker processes: those asked for, or one a CPU that this process may use.
+
+    Where the device is not the CPU the default is 1: workers would share the one device.
+    """
+    if options.workers is not None:
+        return options.workers
+    if options.device != "cpu":
+        return 1
+    if hasattr(os, "sched_getaffinity"):  # fewer than the machine has under taskset or Slurm
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 def execution_of(options: Running) -> Execution:
     """Return how jobs run, from the flags.
 
@@ -75,7 +89,7 @@ def execution_of(options: Running) -> Execution:
     from ..errors import BadInput, unknown
     from ..session import Execution
 
-    if options.workers < 0:
+    if options.workers is not None and options.workers < 0:
         raise BadInput(f"workers is {options.workers}; it must be 0 (this process) or more")
     if options.track not in (None, "tensorboard"):
         raise unknown("tracker", options.track, ["tensorboard"])

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..parse import base_of
-from .options import WithRecipe, emit, execution_of, parse
+from .options import Running, WithRecipe, emit, execution_of, parse, workers_of
 from .progress import clock
 
 
@@ -17,21 +17,28 @@ class Plan(WithRecipe):
     """Say what `find` (or `study`, given a grid file) would run with the same arguments."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class PlanGrid(Running):
+    """Say what `study` would run; the grid file holds the recipes, so no flag changes them."""
+
+
 def run(args: Sequence[str]) -> int:
     """Run the command."""
     grid = Path(args[0]) if args and args[0].endswith((".yaml", ".yml")) else None
     if grid is not None and _is_grid(grid):
         from .study import cells
 
-        recipes, options = cells(grid), parse(Plan, list(args)[1:], "plan")
+        options: Running = parse(PlanGrid, list(args)[1:], "plan")
+        recipes = cells(grid)
     else:
         base, rest = base_of(args)
-        options = parse(Plan, rest, "plan", Plan(recipe=base))
-        recipes = [options.recipe]
+        options = one = parse(Plan, rest, "plan", Plan(recipe=base))
+        recipes = [one.recipe]
     from ..estimate import estimate
     from ..store import Store
 
-    found = estimate(recipes, Store(options.store), execution_of(options), options.workers)
+    workers = workers_of(options)
+    found = estimate(recipes, Store(options.store), execution_of(options), workers)
     kinds = Counter(job.kind for job in found.jobs)
     answer = {
         "jobs": len(found.jobs),
@@ -39,7 +46,7 @@ def run(args: Sequence[str]) -> int:
         "cached": found.cached,
         "iterations": found.iterations,
         "seconds": found.seconds,
-        "workers": options.workers,
+        "workers": workers,
         "disk_bytes": found.disk,
         "estimated_from": found.source,
     }
@@ -47,7 +54,7 @@ def run(args: Sequence[str]) -> int:
     lines = [
         f"to run: {len(found.jobs)} jobs ({what}); found done: {found.cached}",
         f"iterations: {found.iterations:,}",
-        f"time: about {clock(found.seconds)} with {options.workers} workers ({found.source})",
+        f"time: about {clock(found.seconds)} with {workers} workers ({found.source})",
         f"disk: about {found.disk / 2**20:,.1f} MiB in {options.store}",
     ]
     emit(answer, options.json, lines)

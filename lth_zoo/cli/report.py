@@ -28,17 +28,23 @@ def run(args: Sequence[str]) -> int:
     """Run the command."""
     options = parse(Report, args, "report")
     from ..errors import BadInput
-    from ..report.page import write_report
+    from ..report.page import check_free, write_report
     from ..runs import listed
     from ..store import Store
     from ..trials.collect import collect
+    from .summary import warn_of_machines
 
+    check_free(options.out)
     store = Store(options.store)
     records = listed(store, options.runs)
-    results = [collect(r.experiment(), store, r.failed) for r in records]
+    experiments = [record.experiment() for record in records]
+    results = [
+        collect(one, store, record.failed) for one, record in zip(experiments, records, strict=True)
+    ]
     results = [r for r in results if r.runs]
     if not results:
         raise BadInput(f"{store.root} holds no finished run; start one with lth-zoo find")
+    warn_of_machines(experiments, store)
     answer = write_report(results, options.out, title=options.title)
     emit(answer, options.json, f"wrote {options.out / 'index.html'}")
     return 0

@@ -73,6 +73,9 @@ def _model(options: Show) -> None:
     try:
         adapter = adapter_of(options.name)
     except BadInput as error:
+        if options.name.count("/") == 1 and ":" not in options.name:  # as hub ids are
+            _ticket(options.name, options.json)
+            return
         raise LthZooError(
             f"{error} Nor is it a recipe ({', '.join(sorted(shipped()))}) or a ticket."
         ) from error

@@ -42,7 +42,7 @@ def run(args: Sequence[str]) -> int:
                 "jobs": len(jobs),
                 "working": working,
                 "failed": len(record.failed),
-                "resume": f"lth-zoo find {record.recipe.name}" if record.recipe.name else "",
+                "resume": record.command,
             }
         )
     emit(rows, options.json, table_of(rows, f"runs in {store.root}"))

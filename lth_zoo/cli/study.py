@@ -13,7 +13,7 @@ import tyro
 from ..errors import BadInput
 from ..parse import from_mapping, load
 from ..recipe import Recipe, read_yaml
-from .options import Running, emit, execution_of, parse
+from .options import Running, emit, execution_of, parse, workers_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,13 +35,15 @@ def run(args: Sequence[str]) -> int:
     from ..store import Store
     from .ls import table_of
     from .progress import Bar
-    from .summary import exit_code, failures, trouble
+    from .summary import command_of, exit_code, failures, trouble, warn_of_machines
 
     recipes = cells(options.grid)
     store = Store(options.store)
     finished = run_recipes(
-        recipes, store, execution_of(options), options.workers, Bar(options.grid.stem)
+        *(recipes, store, execution_of(options), workers_of(options), Bar(options.grid.stem)),
+        command=command_of("study", args),
     )
+    warn_of_machines([one.experiment for one in finished], store)
     answer, rows = [], []
     for one in finished:
         last = one.verdicts[-1] if one.verdicts else None
@@ -58,7 +60,7 @@ def run(args: Sequence[str]) -> int:
                 "cell": one.experiment.recipe.name,
                 "sparsity": f"{last.sparsity:.2%}" if last else "-",
                 "verdict": last.name if last else "-",
-                "what was measured": last.verdict.sentence if last else "",
+                "what was measured": last.sentence if last else "",
                 "failed": len(one.outcome.failed),
             }
         )

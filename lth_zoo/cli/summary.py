@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
 from ..api import Finished
+from ..experiment import Experiment
+from ..runs import run_id
+from ..store import Store
+from ..trials.collect import machines
 from . import FAILED
 from .progress import clock, describe
 
@@ -49,6 +55,29 @@ def trouble(finished: Finished) -> list[Any]:
     blocked = len(finished.outcome.blocked)
     advice = "everything else is kept: mend the cause and run the same command again"
     return [table, f"{blocked} jobs that rest on these were not run; {advice}"]
+
+
+def command_of(name: str, args: Sequence[str]) -> str:
+    """Return the line that runs a command again, as a shell reads it.
+
+    >>> command_of("find", ["my recipe.yaml", "--seeds", "0"])
+    "lth-zoo find 'my recipe.yaml' --seeds 0"
+    """
+    return shlex.join(["lth-zoo", name, *args])
+
+
+def warn_of_machines(experiments: Sequence[Experiment], store: Store) -> None:
+    """Say in one line on stderr which runs have arms that ran on different machines."""
+    mixed = {
+        run_id(one.recipe): found for one in experiments if len(found := machines(one, store)) > 1
+    }
+    if mixed:
+        every = sorted({" / ".join(machine) for found in mixed.values() for machine in found})
+        print(
+            f"lth-zoo: warning: arms ran on different machines ({'; '.join(every)}), so they "
+            f"differ in more than the ticket: {', '.join(mixed)}",
+            file=sys.stderr,
+        )
 
 
 def exit_code(*finished: Finished) -> int:

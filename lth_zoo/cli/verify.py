@@ -8,7 +8,7 @@ from typing import Annotated
 
 import tyro
 
-from .options import Running, emit, execution_of, parse
+from .options import Running, emit, execution_of, parse, workers_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,13 +29,13 @@ class Verify(Running):
 def run(args: Sequence[str]) -> int:
     """Run the command."""
     options = parse(Verify, args, "verify")
-    from ..api import one_machine, run_recipes
+    from ..api import run_recipes
     from ..errors import BadInput
     from ..store import Store
     from ..ticket import Ticket
     from ..tickets import recipe_of
     from .progress import Bar
-    from .summary import exit_code, failures, say
+    from .summary import command_of, exit_code, failures, say
 
     if not options.tickets:
         raise BadInput("name at least one ticket folder or hub id")
@@ -43,9 +43,11 @@ def run(args: Sequence[str]) -> int:
     tickets = [Ticket.from_pretrained(name) for name in options.tickets]
     recipes = [recipe_of(ticket, options.seeds, options.controls) for ticket in tickets]
     store = Store(options.store)
-    finished = run_recipes(recipes, store, execution, options.workers, Bar("verify"))
-    for one in finished:
-        one_machine(one, store)
+    finished = run_recipes(
+        *(recipes, store, execution, workers_of(options), Bar("verify")),
+        command=command_of("verify", args),
+        one_machine=True,
+    )
     answer = [
         {
             "ticket": name,

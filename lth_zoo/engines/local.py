@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import heapq
 import multiprocessing
+import os
+import signal
+import threading
 import time
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
-from ..errors import LthZooError
+from ..errors import StoreUnwritable
 from ..jobs import Job
 from ..session import MASKS, RESULT, STATE, Execution
 from ..store import Store
@@ -113,7 +116,7 @@ def run(
         What was found, done, failed, and could not be run because of a failure.
 
     Raises:
-        StoreError: the store cannot be written.
+        StoreUnwritable: the store cannot be written, or no more: its disk is full.
     """
     store.prepare()
     watcher = watcher or Watcher()
@@ -195,6 +198,27 @@ def _here(graph: _Graph, store: Store, execution: Execution) -> None:
         graph.ended(job, attempt(job, store, execution, progress))
 
 
+@contextmanager
+def _inherited() -> Iterator[None]:
+    """Set what a new worker must have before it imports anything, put it back after.
+
+    One thread, which is read when torch is loaded; and no SIGINT, or a Ctrl-C in those seconds
+    would print a traceback for every worker.
+    """
+    threads = os.environ.get("OMP_NUM_THREADS")
+    main = threading.current_thread() is threading.main_thread()
+    handler = signal.signal(signal.SIGINT, signal.SIG_IGN) if main else None
+    os.environ["OMP_NUM_THREADS"] = "1"
+    try:
+        yield
+    finally:
+        del os.environ["OMP_NUM_THREADS"]
+        if threads is not None:
+            os.environ["OMP_NUM_THREADS"] = threads
+        if handler is not None:
+            signal.signal(signal.SIGINT, handler)
+
+
 @dataclass
 class _Worker:
     process: Any
@@ -208,7 +232,8 @@ def _parallel(graph: _Graph, store: Store, execution: Execution, count: int) -> 
     def hire() -> _Worker:
         ours, theirs = context.Pipe()
         process = context.Process(target=serve, args=(theirs, store, execution), daemon=True)
-        process.start()
+        with _inherited():
+            process.start()
         theirs.close()
         return _Worker(process, ours)
 
@@ -245,7 +270,7 @@ def _listen(worker: _Worker, graph: _Graph) -> bool:
             graph.ended(worker.job, f"its worker process died (exit code {code})")
         return False
     if kind == "fatal":
-        raise LthZooError(values[0])
+        raise StoreUnwritable(values[0])
     assert worker.job is not None
     if kind == "progress":
         graph.watcher.progress(worker.job, *values)

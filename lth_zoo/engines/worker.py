@@ -11,7 +11,7 @@ import traceback
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 
-from ..errors import LthZooError
+from ..errors import LthZooError, StoreUnwritable
 from ..jobs import Job
 from ..session import Execution, Session
 from ..store import Store
@@ -20,7 +20,11 @@ from ..store import Store
 def attempt(
     job: Job, store: Store, execution: Execution, progress: Callable[[int, int], None]
 ) -> str | None:
-    """Run one job unless it is done; return None, ``busy``, or why it failed."""
+    """Run one job unless it is done; return None, ``busy``, or why it failed.
+
+    Raises:
+        StoreUnwritable: no job can write its result any more.
+    """
     from ..kinds import execute, outputs
 
     try:
@@ -31,6 +35,8 @@ def attempt(
             if store.entry(job, outputs(job)) is None:
                 execute(Session(job, store, execution, progress))
             return None
+    except StoreUnwritable:
+        raise
     except LthZooError as error:
         return str(error)
     except Exception as error:  # a job of the user's own may raise anything
@@ -44,7 +50,6 @@ def serve(pipe: Connection, store: Store, execution: Execution) -> None:
     """Work through the jobs that come over the pipe until it closes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the engine decides when to stop
     threading.Thread(target=_die_with_parent, daemon=True).start()
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
     import torch
 
     torch.set_num_threads(1)
@@ -62,7 +67,10 @@ def serve(pipe: Connection, store: Store, execution: Execution) -> None:
                 shown = now
                 pipe.send(("progress", done, total))
 
-        pipe.send(("ended", attempt(job, store, execution, progress)))
+        try:
+            pipe.send(("ended", attempt(job, store, execution, progress)))
+        except StoreUnwritable as error:
+            pipe.send(("fatal", str(error)))
 
 
 def _die_with_parent() -> None:

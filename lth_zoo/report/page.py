@@ -75,7 +75,7 @@ def write_report(
     if not results:
         raise BadInput("no results to report; give at least one finished recipe")
     out = Path(out).resolve()
-    _check_free(out)
+    check_free(out)
     arms = list(dict.fromkeys(arm for each in results for arm in each.arms()))
     slugs = _slugs([tables.recipe_name(each) for each in results])
     sections = [_section(each, s, arms) for each, s in zip(results, slugs, strict=True)]
@@ -199,8 +199,12 @@ def _finite(value: Any) -> Any:
     return value
 
 
-def _check_free(out: Path) -> None:
-    """Raise unless ``out`` is absent, empty, or an older report and nothing else."""
+def check_free(out: Path) -> None:
+    """Assert that a report may be written there: a new or empty folder, or an older report.
+
+    Raises:
+        BadInput: it is a file, or holds anything that no report wrote.
+    """
     if not out.exists():
         return
     if not out.is_dir():

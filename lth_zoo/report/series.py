@@ -95,7 +95,7 @@ def training_curve(
     rows: defaultdict[float, list[float]] = defaultdict(list)
     for run in results.select(arm, level):
         for row in run.curve:
-            value = row.get(results.headline, math.nan)
+            value = row.get(f"validation_{results.headline}", math.nan)
             if math.isfinite(value):
                 rows[row["iteration"]].append(value)
     at = sorted(rows)

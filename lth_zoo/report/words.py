@@ -19,7 +19,7 @@ def findings(results: Results, verdicts: Sequence[LevelVerdict]) -> tuple[str, .
     lines = [_claimed(verdicts), _winning(verdicts), _best(results)]
     if verdicts:
         last = verdicts[-1]
-        lines.append(f"Last level, {_remaining(last)}: {last.verdict.sentence}.")
+        lines.append(f"Last level, {_remaining(last)}: {last.sentence}.")
     failed = sum(bool(run.error) for run in results.runs)
     if failed:
         lines.append(f"{failed} of {len(results.runs)} runs failed; they are listed below.")

@@ -158,10 +158,16 @@ class LevelVerdict:
     name: Outcome
     note: str = ""
 
+    @property
+    def sentence(self) -> str:
+        """What to say of the level: the verdict's sentence under the name that may be claimed."""
+        own = self.verdict.sentence.removeprefix(f"{self.verdict.name}: ")
+        return f"{self.name}: {own}" + (f"; {self.note}" if self.note else "")
+
     def __str__(self) -> str:
-        """Return the verdict in a sentence, with the level it is about."""
-        return f"level {self.level}, {self.sparsity:.2%} sparsity: {self.verdict.sentence}"
+        """Return the sentence with the level it is about."""
+        return f"level {self.level}, {self.sparsity:.2%} sparsity: {self.sentence}"
 
     def to_json(self) -> dict[str, Any]:
         """Return plain data."""
-        return {**asdict(self), "verdict": self.verdict.to_json()}
+        return {**asdict(self), "verdict": self.verdict.to_json(), "sentence": self.sentence}
