@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import importlib
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -11,7 +13,9 @@ from torch import nn
 
 from lth_zoo.adapters.custom import Custom, reset_in_place
 from lth_zoo.errors import BadInput
+from lth_zoo.experiment import check
 from lth_zoo.protocols import Signature, adapter_of, default_prunable
+from lth_zoo.recipe import Recipe
 from lth_zoo.seeds import seeded
 
 TINY = Signature((1, 8, 8), 10)
@@ -156,3 +160,17 @@ def test_reset_in_place_of_a_hugging_face_model():
     assert not query.bias.any()
     assert not any(p.isnan().any() for p in model.parameters())
     assert query.weight._is_hf_initialized
+
+
+def test_the_code_of_a_model_is_in_the_key(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    body = "return nn.Sequential(nn.Flatten(), nn.Linear(64, 10){})"
+    code = f"from torch import nn\ndef net():\n    {body}\n"
+    Path("keyed_nets.py").write_text(code.format(""))
+    recipe = Recipe(model="keyed_nets:net", seeds=(0,), controls=())
+    first = check(recipe)
+    assert check(recipe) == first
+    Path("keyed_nets.py").write_text(code.format(", nn.Identity()"))
+    sys.modules.pop("keyed_nets")
+    importlib.invalidate_caches()
+    assert check(recipe) != first

@@ -110,3 +110,15 @@ def test_the_sequence_keeps_false_claims_rare():
         any_claim += any(v.claimed for v in found)
     assert stats.binomtest(any_claim, studies, 0.05, alternative="greater").pvalue > 0.001
     assert any_match > 2 * any_claim
+
+
+def test_the_sentence_of_a_level_claims_no_more_than_its_name():
+    bad = {"dense": DENSE}, {"ticket": {s: v - 9 for s, v in DENSE.items()}}
+    first, later = judge_levels(results({0: bad[0], 1: bad[1], 2: GOOD}))
+    assert first.sentence.startswith("FAIL: ")
+    assert later.verdict.matches
+    assert later.name is Outcome.INCONCLUSIVE
+    assert str(later).partition("sparsity: ")[2].startswith("INCONCLUSIVE: ")
+    assert later.note
+    assert later.sentence.endswith(later.note)
+    assert later.to_json()["sentence"] == later.sentence

@@ -67,6 +67,8 @@ def _ticket(name: str, as_json: bool) -> None:
 
 
 def _model(options: Show) -> None:
+    import torch
+
     from ..protocols import adapter_of, task_of
     from ..seeds import seeded
 
@@ -83,6 +85,7 @@ def _model(options: Show) -> None:
     with seeded(0, "init"):
         model = adapter.build(options.name, signature)
     total = sum(p.numel() for p in model.parameters())
+    macs = adapter.macs(model, torch.zeros(1, *signature.input))
     rows: list[dict[str, Any]] = [
         {
             "tensor": name,
@@ -90,10 +93,14 @@ def _model(options: Show) -> None:
             "role": entry.role,
             "shape": list(model.get_parameter(name).shape),
             "weights": model.get_parameter(name).numel(),
+            "macs": macs[name],
         }
         for name, entry in adapter.prunable(model).items()
     ]
     prunable = sum(row["weights"] for row in rows)
-    answer = {"model": options.name, "parameters": total, "prunable": prunable, "tensors": rows}
-    counts = f"{options.name}: {total:,} parameters, {prunable:,} of them prunable weights"
+    work = sum(row["macs"] for row in rows)
+    answer = {"model": options.name, "parameters": total, "prunable": prunable, "macs": work}
+    answer["tensors"] = rows
+    counts = f"{options.name}: {total:,} parameters, {prunable:,} of them prunable weights, "
+    counts += f"{work:,} multiply-accumulates an example in the prunable layers"
     emit(answer, options.json, [table_of(rows, "prunable tensors"), counts])
