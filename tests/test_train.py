@@ -297,7 +297,7 @@ SCHEDULES = [
     # From the end on the last rate: at 0 `rewind none` would train nothing.
     (
         {"schedule": "cosine", "warmup": 20},
-        {9: 0.5, 20: 1.0, 60: 0.5} | dict.fromkeys((99, 100, 120), 0.0003854819497783303),
+        {9: 0.5, 20: 1.0, 60: 0.5} | dict.fromkeys((99, 100, 120), 0.0003854818796385493),
     ),
 ]
 
