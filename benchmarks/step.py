@@ -110,12 +110,12 @@ def cases() -> Iterator[Case]:
         return lambda: adapter_of(name).build(name, Signature(shape, 10))
 
     lenet, digits = cnn("lenet-300-100", (1, 28, 28)), images(60, 100, (1, 28, 28))
-    for optimizer, rate in (("sgd", 0.1), ("adam", 1.2e-3)):
+    for optimizer, shown, rate in (("sgd", "SGD", 0.1), ("adam", "Adam", 1.2e-3)):
         momentum = 0.9 if optimizer == "sgd" else 0.0
         training = Training(
             batch_size=60, optimizer=optimizer, learning_rate=rate, momentum=momentum
         )
-        name = f"LeNet-300-100, batch 60, fused {optimizer.upper() if rate > 0.01 else 'Adam'}"
+        name = f"LeNet-300-100, batch 60, fused {shown}"
         yield Case(name, lenet, digits, training, warm=5, steps=60, rounds=41, target=1.12)
     training = Training(batch_size=128, optimizer="sgd", learning_rate=0.1, momentum=0.9)
     resnet, photos = cnn("resnet-20", (3, 32, 32)), images(128, 4, (3, 32, 32))
