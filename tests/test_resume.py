@@ -15,9 +15,9 @@ import tiny
 from lth_zoo.cli import main
 from lth_zoo.ticket import Ticket
 
-#: 8 trainings of about a second: long enough to be hit in the middle, with checkpoints.
+#: 8 trainings of a second or two: long enough to be hit in the middle, with checkpoints.
 WORK = (
-    *("find", "quick", "--training.iterations", "720", "--training.evaluate-every", "120"),
+    *("find", "quick", "--training.iterations", "1500", "--training.evaluate-every", "250"),
     *("--finder.rate", "0.5", "--sparsity", "0.5", "--seeds", "0", "1"),
     *("--controls", "reinit", "shuffle", "--checkpoint-seconds", "0.05", "--json"),
 )
@@ -59,6 +59,8 @@ def hit(store: Path, workers: int, moment: tuple[str, float], kill) -> bool:
             new = tiny.wait_until(lambda: checkpoints(store).items() - before.items(), 60)
             assert new, "no checkpoint was written"
         time.sleep(seconds)
+        if sign == "checkpoint":  # one may be finished since: hit a training that has begun
+            tiny.wait_until(lambda: checkpoints(store), 60)
         assert process.poll() is None, "the run ended before it was hit: make it longer"
         kill(process)
     finally:
