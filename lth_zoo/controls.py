@@ -7,11 +7,13 @@ then trained as usual. Dense, ticket and controls of one seed share the data ord
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
+from .errors import BadInput
 from .jobs import Chain
 from .seeds import generator
 
@@ -105,6 +107,37 @@ def random_layer(draft: Draft, seed: int) -> Draft:
     return replace(draft, masks=_shuffled(draft.masks, generator(seed, "prune", "random-layer")))
 
 
+@changes("masks")
+def one_shot(draft: Draft, seed: int) -> Draft:  # noqa: ARG001 - nothing is drawn
+    """Keep the largest weights of the start: no training at all (Chen et al. 2020, theta_0)."""
+    scores = {n: draft.state[n].abs() for n in draft.masks}
+    return replace(draft, masks=_selected(draft, scores, "global"))
+
+
+@changes("start")
+def shuffle_blocks(draft: Draft, seed: int) -> Draft:
+    """Same mask; permute the weights among blocks of one build (Chen et al. 2020, theta_0'').
+
+    Blocks are the numbered members of one list (``encoder.layer.3``) whose tensors have the
+    same names and shapes.
+
+    Raises:
+        BadInput: the model has no two such blocks.
+    """
+    import torch
+
+    rng = generator(seed, "prune", "shuffle-blocks")
+    state = dict(draft.state)
+    for group in _twins(draft.state):
+        order = list(range(len(group)))
+        while order == sorted(order):  # blocks that stay in place would be no control
+            order = torch.randperm(len(group), generator=rng).tolist()
+        for target, source in zip(group, (group[i] for i in order), strict=True):
+            for suffix in {n.removeprefix(target) for n in draft.state if n.startswith(target)}:
+                state[target + suffix] = draft.state[source + suffix]
+    return replace(draft, state=state)
+
+
 @changes("search")
 def inverted(chain: Chain) -> Chain:
     """Search with the scores negated: keep the lowest (Frankle et al. 2021)."""
@@ -131,9 +164,32 @@ def _shuffled(masks: Masks, rng: Any) -> Masks:
 def _random(draft: Draft, seed: int, scope: str) -> Draft:
     import torch
 
+    rng = generator(seed, "prune", "random", scope)
+    scores = {n: torch.rand(m.shape, generator=rng) for n, m in draft.masks.items()}
+    return replace(draft, masks=_selected(draft, scores, scope))
+
+
+def _selected(draft: Draft, scores: Mapping[str, Tensor], scope: str) -> Masks:
+    """Keep as many weights as the ticket does, by other scores."""
     from .select import allocate, select
 
-    rng = generator(seed, "prune", "random", scope)
     shapes = {n: tuple(m.shape) for n, m in draft.masks.items()}
-    scores = {n: torch.rand(shape, generator=rng) for n, shape in shapes.items()}
-    return replace(draft, masks=select(scores, allocate(shapes, draft.density, scope)))
+    return select(scores, allocate(shapes, draft.density, scope))
+
+
+def _twins(state: Mapping[str, Tensor]) -> list[list[str]]:
+    """Return the prefixes (``encoder.layer.0.``) of blocks that are built alike, by list."""
+    blocks: dict[str, list[Any]] = {}
+    for name in sorted(state):
+        for found in re.finditer(r"\.\d+\.", name):
+            build = name[found.end() :], tuple(state[name].shape)
+            blocks.setdefault(name[: found.end()], []).append(build)
+    lists: dict[str, list[str]] = {}
+    for prefix, build in blocks.items():
+        around = re.sub(r"\d+\.$", "", prefix)
+        lists.setdefault(repr((around, build)), []).append(prefix)
+    alike = [group for group in lists.values() if len(group) > 1]
+    outer = [g for g in alike if not any(g[0].startswith(o[0]) and g is not o for o in alike)]
+    if not outer:
+        raise BadInput("control 'shuffle-blocks' found no two blocks of one build in the model")
+    return outer

@@ -6,15 +6,19 @@ import statistics
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from .engines.local import needed
 from .experiment import experiment
-from .jobs import Job
-from .protocols import adapter_of
+from .jobs import Job, iterations_of
+from .protocols import Task, adapter_of
 from .recipe import Recipe
 from .seeds import seeded
 from .session import Execution, cached_task, machine_of
 from .store import Store
+
+if TYPE_CHECKING:
+    from torch import nn
 
 PROBE = 20
 
@@ -42,29 +46,27 @@ def estimate(
     cached_task.cache_clear()  # the data may have changed since an earlier call of this process
     goals = [goal for recipe in recipes for goal in experiment(recipe, execution.data).goals]
     jobs, cached = needed(goals, store)
-    trainings = [job for job in jobs if job.kind == "train"]
+    trainings = [job for job in jobs if iterations_of(job)]
     past = _past(store, machine_of(execution)["device"])
     seconds = 0.0
     probed: dict[tuple[str, str, str], float] = {}
-    sizes: dict[tuple[str, str], int] = {}
+    sizes: dict[str, int] = {}
     for job in trainings:
         shape = _shape(job)
         if shape not in past and shape not in probed:
             probed[shape] = probe(job, execution)
-        seconds += (job.config["end"] - job.config["begin"]) * past.get(
-            shape, probed.get(shape, 0.0)
-        )
+        seconds += iterations_of(job) * past.get(shape, probed.get(shape, 0.0))
     disk = 0
     for job in jobs:
-        name = job.config["model"], job.config["task"]
+        name = job.config["model"]
         if name not in sizes:
-            sizes[name] = _size(*name, execution)
+            sizes[name] = _size(job, execution)
         disk += _disk(job, sizes[name])
     source = "from a probe of 20 iterations" if probed else "from earlier jobs of this store"
     return Estimate(
         jobs=jobs,
         cached=cached,
-        iterations=sum(job.config["end"] - job.config["begin"] for job in trainings),
+        iterations=sum(map(iterations_of, trainings)),
         seconds=seconds / max(1, min(workers, len(trainings))),
         disk=disk,
         source=source if trainings else "nothing to train",
@@ -86,8 +88,7 @@ def _past(store: Store, device: str) -> dict[tuple[str, str, str], float]:
         record = entry.manifest["record"]
         if entry.manifest["kind"] == "train" and record["device"] == device:
             job = Job("train", entry.manifest["config"])
-            count = job.config["end"] - job.config["begin"]
-            seconds = record["seconds"] / max(1, count)
+            seconds = record["seconds"] / max(1, iterations_of(job))
             times.setdefault(_shape(job), []).append(seconds)
     return {shape: statistics.median(values) for shape, values in times.items()}
 
@@ -100,9 +101,7 @@ def probe(job: Job, execution: Execution) -> float:
     config = job.config
     training: Training = build(Training, dict(config["training"]))
     short = replace(training, iterations=2 * PROBE, evaluate_every=10**9)
-    task = cached_task(config["task"], execution.data)
-    with seeded(0, "init"):
-        model = adapter_of(config["model"]).build(config["model"], task.signature)
+    task, model = _made(job, execution)
     loop = Loop(model, task, short, seed=0, end=PROBE, device=execution.device)
     loop.run()  # warm-up
     began = time.perf_counter()
@@ -116,16 +115,24 @@ def probe(job: Job, execution: Execution) -> float:
     return spent / PROBE + look / training.evaluate_every
 
 
-def _size(model: str, task: str, execution: Execution) -> int:
+def _made(job: Job, execution: Execution) -> tuple[Task, nn.Module]:
+    """Return a job's task and its model, newly built."""
+    config = job.config
+    length = config.get("max_length")
+    task = cached_task(config["task"], execution.data, config["model"], length)
     with seeded(0, "init"):
-        built = adapter_of(model).build(model, cached_task(task, execution.data).signature)
-    return sum(t.numel() * t.element_size() for t in built.state_dict().values())
+        return task, adapter_of(config["model"]).build(config["model"], task.signature)
+
+
+def _size(job: Job, execution: Execution) -> int:
+    _, model = _made(job, execution)
+    return sum(t.numel() * t.element_size() for t in model.state_dict().values())
 
 
 def _disk(job: Job, size: int) -> int:
-    if job.kind in ("init", "control"):
+    if job.kind in ("init", "control", "graft"):
         return size + size // 32
-    if job.kind == "prune":
+    if job.kind != "train":
         return size // 32
     kept: dict[str, int] = {"weights": size, "snapshot": 3 * size}
     return kept.get(job.config["keep"], 0) + 20_000

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from . import registry
 from .controls import changed_by
+from .coverage import covered_of, pools_of
 from .errors import BadInput, unknown
 from .jobs import DENSE, TICKET, Chain, Job, Level, graph
-from .kinds import covered_by, pools_of
-from .protocols import Prunable, adapter_of
+from .protocols import Adapter, Prunable, Task, adapter_of
 from .recipe import Recipe
 from .seeds import seeded
 from .session import cached_task
@@ -64,8 +64,9 @@ def check(recipe: Recipe, data: Path | None = None) -> str:
         BadInput: a name or a layer that does not exist, or amounts that cannot be.
         DataError: the data is missing or damaged.
     """
-    task = cached_task(recipe.task, data)
+    task = cached_task(recipe.task, data, recipe.model, recipe.max_length)
     adapter = adapter_of(recipe.model)
+    _check_arms(recipe, task, adapter)
     fingerprint = task.fingerprint()
     with seeded(0, "init"):
         model = adapter.build(recipe.model, task.signature)
@@ -77,8 +78,9 @@ def check(recipe: Recipe, data: Path | None = None) -> str:
         "exclude": recipe.exclude,
         "prune_first": recipe.prune_first,
         "prune_last": recipe.prune_last,
+        "include": recipe.include,
     }
-    covered = covered_by(config, prunable)
+    covered = covered_of(config, adapter, model)
     layers = [p.layer for p in covered.values()]
     for layer in getattr(recipe.finder, "overrides", dict)():
         if layer not in layers:
@@ -86,6 +88,23 @@ def check(recipe: Recipe, data: Path | None = None) -> str:
     one = Chain(recipe, recipe.seeds[0], fingerprint)
     _check_amounts(graph(m for lv in recipe.finder.search(one) if (m := lv.masks)), model, covered)
     return fingerprint
+
+
+def _check_arms(recipe: Recipe, task: Task, adapter: Adapter) -> None:
+    """Raise if the recipe asks for what this task or start does not have."""
+    if "random-labels" in recipe.controls and not task.labelled:
+        raise BadInput(f"control 'random-labels' permutes labels, and {recipe.task!r} has none")
+    given = adapter.checkpoint(recipe.model) or adapter.pretraining(recipe.model)
+    if given is not None and getattr(recipe.finder, "rewind", "") == "fresh":
+        raise BadInput(
+            f"rewind 'fresh' draws a new initialisation, and {recipe.model!r} starts from a "
+            "pre-trained one; the control 'reinit' says what a drawn one is worth"
+        )
+
+
+def resolved(recipe: Recipe) -> Recipe:
+    """Return the recipe with the family's own defaults in place of those left open."""
+    return replace(recipe, head=recipe.head or adapter_of(recipe.model).heads)
 
 
 def _check_amounts(jobs: list[Job], model: Any, covered: Mapping[str, Prunable]) -> None:
@@ -108,6 +127,7 @@ def experiment(recipe: Recipe, data: Path | None = None) -> Experiment:
     Raises:
         BadInput, DataError: see :func:`check`.
     """
+    recipe = resolved(recipe)
     return lay_out(recipe, check(recipe, data))
 
 

@@ -11,17 +11,26 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from fractions import Fraction
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any
 
-from .recipe import Recipe
+from .errors import BadInput
+from .protocols import adapter_of, task_of
+from .recipe import Recipe, Training, build
 from .rewind import Rewind
 
 #: Names of the two arms that every experiment has.
 DENSE, TICKET = "dense", "ticket"
 
 #: Raise a kind's number when its result for the same config changes.
-VERSIONS = {"init": 1, "train": 1, "prune": 1, "control": 1}
+VERSIONS = {
+    "init": 1,
+    "train": 1,
+    "prune": 1,
+    "control": 1,
+    "graft": 1,
+    "carry": 1,
+}
 
 
 def canonical(value: Any) -> str:
@@ -106,11 +115,28 @@ class Chain:
 
     @property
     def _base(self) -> dict[str, Any]:
-        return {"model": self.recipe.model, "task": self.recipe.task, "data": self.fingerprint}
+        recipe = self.recipe
+        base = {"model": recipe.model, "task": recipe.task, "data": self.fingerprint}
+        return base | ({"max_length": recipe.max_length} if recipe.max_length else {})
+
+    @property
+    def _covers(self) -> dict[str, Any]:
+        recipe = self.recipe
+        covers = {
+            "prune_first": recipe.prune_first,
+            "prune_last": recipe.prune_last,
+            "exclude": list(recipe.exclude),
+        }
+        return covers | ({"include": list(recipe.include)} if recipe.include else {})
 
     def initial(self, draw: int = 0) -> Job:
-        """Return the job that initialises the model; ``draw`` other than 0 is a fresh one."""
-        return Job("init", {**self._base, "seed": self.seed, "draw": draw})
+        """Return the job that initialises the model; ``draw`` other than 0 is a fresh one.
+
+        Where the start is pre-trained, only what the checkpoint lacks is drawn: the head.
+        """
+        pretrained = pretrained_start(self.recipe.model)
+        inputs = {"pretrained": pretrained} if pretrained else {}
+        return Job("init", {**self._base, "seed": self.seed, "draw": draw}, inputs)
 
     def train(
         self,
@@ -160,7 +186,6 @@ class Chain:
 
         ``start`` is what the training started from, where that is not the initial state.
         """
-        recipe = self.recipe
         config: dict[str, Any] = {
             **self._base,
             "seed": self.seed,
@@ -169,9 +194,7 @@ class Chain:
             "density": str(density),
             "overrides": {k: str(v) for k, v in (overrides or {}).items()},
             "total": None if total is None else str(total),
-            "prune_first": recipe.prune_first,
-            "prune_last": recipe.prune_last,
-            "exclude": list(recipe.exclude),
+            **self._covers,
         }
         if self.invert:
             config["invert"] = True
@@ -179,6 +202,21 @@ class Chain:
         if start is not None and start != inputs["init"]:
             inputs["rewind"] = start
         return Job("prune", config, inputs | ({"within": within} if within else {}))
+
+    def search(self, kind: str, inputs: Mapping[str, Job], **config: Any) -> Job:
+        """Return a job of a finder's own kind, which makes masks by other means than a score.
+
+        It reads the recipe's training and coverage; ``config`` holds what else it reads, with
+        ``begin`` and ``end`` where it trains.
+
+        Raises:
+            BadInput: the chain inverts scores, which such a job has none of.
+        """
+        if self.invert:
+            raise BadInput("control 'inverted' negates scores, and this finder has none")
+        settings = {"training": asdict(self.recipe.training), **self._covers}
+        labels = {"labels": self.labels} if self.labels != "true" else {}
+        return Job(kind, {**self._base, "seed": self.seed, **settings, **config, **labels}, inputs)
 
     # -- rewinding ----------------------------------------------------------------------
 
@@ -205,10 +243,21 @@ class Chain:
         if rewind.kind == "fresh" and masks is not None:
             start = self.initial(draw=index)
             return Level(index, start, masks, self.train(start, masks))
-        start = self.rewind_point(rule)
+        start = self._headed(self.rewind_point(rule), trained, index)
         begin = rewind.at if rewind.kind == "step" else 0
         train = self.train(start, masks, begin=begin, fresh_optimizer=begin == 0)
         return Level(index, start, masks, train)
+
+    def _headed(self, start: Job, trained: Job, index: int) -> Job:
+        """Return a level's start with the head that the recipe gives it."""
+        if index == 0 or self.recipe.head in (None, "rewind"):
+            return start
+        head = trained if self.recipe.head == "carry" else self.initial(draw=index)
+        return self.graft(start, head)
+
+    def graft(self, start: Job, head: Job) -> Job:
+        """Return the job that puts another state's output head on a start."""
+        return Job("graft", {**self._base, "seed": self.seed}, {"start": start, "head": head})
 
     def control(self, name: str, level: Level, changes: str = "both") -> Level:
         """Return a level with one ingredient destroyed, and its training.
@@ -235,6 +284,37 @@ class Chain:
     def corrupted(self, **switches: Any) -> Chain:
         """Return the chain with a switch of its search set."""
         return replace(self, **switches)
+
+
+@cache
+def pretrained_start(model: str) -> Job | None:
+    """Return the training that makes a model's pre-trained start, None where there is none.
+
+    It is the same job for every task and seed: one checkpoint, as a downloaded one would be.
+    """
+    if model.startswith("object/"):
+        return None
+    adapter = adapter_of(model)
+    made = adapter.pretraining(model)
+    if made is None:
+        return None
+    data = task_of(made.task).prepared(model).fingerprint()
+    base = {"model": model, "task": made.task, "data": data, "seed": made.seed}
+    training = asdict(build(Training, dict(made.training)))
+    start = Job("init", {**base, "draw": 0})
+    config = {
+        "training": training,
+        "begin": 0,
+        "end": training["iterations"],
+        "keep": "weights",
+        "fresh_optimizer": True,
+    }
+    return Job("train", {**base, **config}, {"start": start})
+
+
+def iterations_of(job: Job) -> int:
+    """Return how many iterations a job trains; 0 where it does not."""
+    return int(job.config.get("end", 0) - job.config.get("begin", 0))
 
 
 def graph(goals: Iterable[Job]) -> list[Job]:

@@ -7,7 +7,6 @@ import json
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
-from fractions import Fraction
 from typing import Any
 
 import torch
@@ -15,15 +14,16 @@ from torch import Tensor, nn
 
 from . import registry
 from .controls import Draft
-from .errors import BadInput, Diverged, StoreError, unknown
+from .coverage import covered_of, pools_of
+from .errors import Diverged, StoreError, unknown
 from .hooks import Hook
 from .masks import Masks
-from .protocols import Prunable, Split, Task
+from .protocols import Split, Task
 from .recipe import Training, build
 from .rewind import Snapshot, clone_state
 from .scores import ScoreContext, score
 from .seeds import generator, seeded
-from .select import Pool, allocate, exact, select
+from .select import select
 from .session import LOG, MASKS, RESULT, STATE, Session
 from .store import Entry
 from .train import Loop
@@ -32,8 +32,21 @@ from .train import Loop
 def execute(session: Session) -> Entry:
     """Run a claimed job and commit its result."""
     session.store.clear(session.folder)
-    KINDS[session.job.kind](session)
+    work, _ = kind_of(session.job.kind)
+    work(session)
     return session.store.commit(session.job, session.written, session.record())
+
+
+def kind_of(kind: str) -> tuple[Callable[[Session], None], tuple[str, ...]]:
+    """Return what a kind of job does, and the files other jobs may read of it.
+
+    Raises:
+        BadInput: no such kind.
+    """
+    if kind not in KINDS:
+        raise unknown("kind of job", kind, KINDS)
+    work, files = KINDS[kind]
+    return (registry.load(work) if isinstance(work, str) else work), files
 
 
 def outputs(job: Any) -> tuple[str, ...]:
@@ -42,7 +55,7 @@ def outputs(job: Any) -> tuple[str, ...]:
         return (RESULT,) if job.config["keep"] == "metrics" else (RESULT, STATE)
     if job.kind == "control":
         return {"masks": (MASKS,), "start": (STATE,)}.get(job.config["changes"], (MASKS, STATE))
-    return {"init": (STATE,), "prune": (MASKS,)}.get(job.kind, ())
+    return KINDS[job.kind][1] if job.kind in KINDS else ()
 
 
 # -- init ----------------------------------------------------------------------------------
@@ -53,7 +66,33 @@ def init(session: Session) -> None:
     config = session.config
     with seeded(config["seed"], "init", *([config["draw"]] if config["draw"] else [])):
         model = session.adapter.build(config["model"], session.task.signature)
-    session.write_state(Snapshot(clone_state(model)))
+    state = clone_state(model)
+    if "pretrained" in session.job.inputs:
+        known = session.snapshot("pretrained").state
+        state |= {n: t for n, t in known.items() if n in state and t.shape == state[n].shape}
+    session.write_start(Snapshot(state))
+
+
+def graft(session: Session) -> None:
+    """Put the output head of one state on another; its optimiser state starts anew."""
+    start, other = session.snapshot("start"), session.snapshot("head").state
+    head = session.adapter.head(session.build())
+    optimizer = {
+        name: tensor
+        for name, tensor in start.optimizer.items()
+        if name.rpartition("/")[0].partition(":")[2] not in head
+    }
+    state = {n: other[n] if n in head else t for n, t in start.state.items()}
+    session.write_start(replace(start, state=state, optimizer=optimizer))
+
+
+def carry(session: Session) -> None:
+    """Bring the masks of one task's search to another task's model."""
+    masks = session.masks("masks")
+    assert masks is not None
+    carried = session.adapter.carry(masks, session.build())
+    session.write_masks(carried)
+    session.write_json({"masks": carried.counts, "kept": carried.kept, "prunable": carried.size})
 
 
 # -- train ---------------------------------------------------------------------------------
@@ -62,9 +101,7 @@ def init(session: Session) -> None:
 def train(session: Session) -> None:
     """Train from a state, under masks if there are any; measure at the end."""
     config = session.config
-    task = session.task
-    if config.get("labels") == "random":
-        task = with_random_labels(task, config["seed"])
+    task = learned(session)
     masks = session.masks("masks")
     resumed = session.resume()
     loop = Loop(
@@ -92,6 +129,13 @@ def train(session: Session) -> None:
         snapshot = loop.snapshot()
         del snapshot.extra["rows"], snapshot.extra["losses"]
         session.write_state(snapshot)
+
+
+def learned(session: Session) -> Task:
+    """Return the task a job trains on: its own, or with permuted labels in a corrupted search."""
+    if session.config.get("labels") == "random":
+        return with_random_labels(session.task, session.config["seed"])
+    return session.task
 
 
 def _start(session: Session) -> Snapshot:
@@ -200,7 +244,7 @@ def prune(session: Session) -> None:
     rewind = "rewind" if "rewind" in session.job.inputs else "init"
     states = LazyStates({"final": "trained", "init": "init", "rewind": rewind}, session)
     model.load_state_dict(states["final"])
-    covered = covered_by(config, session.adapter.prunable(model))
+    covered = covered_of(config, session.adapter, model)
     within = session.masks("within")
     masks = within or Masks.ones(model, covered)
     seed = config["seed"]
@@ -241,28 +285,6 @@ def _loss_of(task: Task, model: nn.Module, seed: int) -> Callable[[nn.Module, An
     return lambda network, batch: objective.loss(network, batch, noise)
 
 
-def pools_of(
-    config: Mapping[str, Any],
-    model: nn.Module,
-    covered: Mapping[str, Prunable],
-    caps: Mapping[str, int] | None = None,
-) -> list[Pool]:
-    """Return how many weights of which tensors a prune job keeps.
-
-    Raises:
-        BadInput: the amounts are out of reach.
-    """
-    return allocate(
-        {n: tuple(model.get_parameter(n).shape) for n in covered},
-        exact(config["density"]),
-        config["scope"],
-        _by_layer(config["overrides"], covered),
-        None if config["total"] is None else exact(config["total"]),
-        {name: p.role for name, p in covered.items()},
-        caps,
-    )
-
-
 class LazyStates(dict[str, Mapping[str, Tensor]]):
     """State name -> tensors of the input job behind it, read on first use."""
 
@@ -273,37 +295,6 @@ class LazyStates(dict[str, Mapping[str, Tensor]]):
     def __missing__(self, name: str) -> Mapping[str, Tensor]:
         self[name] = self._session.snapshot(self._roles[name]).state
         return self[name]
-
-
-def covered_by(config: Mapping[str, Any], prunable: Mapping[str, Prunable]) -> dict[str, Prunable]:
-    """Return what a recipe prunes: the family's set less first, last and excluded layers.
-
-    Raises:
-        BadInput: an excluded layer does not exist, or nothing is left.
-    """
-    layers = {p.layer for p in prunable.values()}
-    for layer in config["exclude"]:
-        if layer not in layers:
-            raise unknown("layer", layer, layers)
-    names = [n for n, p in prunable.items() if p.layer not in config["exclude"]]
-    order = list(prunable)
-    skip = set()
-    if not config["prune_first"]:
-        skip.add(order[0])
-    if not config["prune_last"]:
-        skip.add(order[-1])
-    covered = {n: prunable[n] for n in names if n not in skip}
-    if not covered:
-        raise BadInput("nothing is left to prune: every prunable layer is excluded")
-    return covered
-
-
-def _by_layer(overrides: Mapping[str, str], covered: Mapping[str, Prunable]) -> dict[str, Fraction]:
-    layers = {p.layer: name for name, p in covered.items()}
-    for layer in overrides:
-        if layer not in layers:
-            raise unknown("layer", layer, layers)
-    return {layers[layer]: exact(density) for layer, density in overrides.items()}
 
 
 # -- control -------------------------------------------------------------------------------
@@ -333,9 +324,12 @@ def _fresh(session: Session) -> dict[str, Tensor]:
     return clone_state(model)
 
 
-KINDS: dict[str, Callable[[Session], None]] = {
-    "init": init,
-    "train": train,
-    "prune": prune,
-    "control": control,
+#: kind -> what it does (or where that is found), and the files other jobs may read of it
+KINDS: dict[str, tuple[Callable[[Session], None] | str, tuple[str, ...]]] = {
+    "init": (init, (STATE,)),
+    "train": (train, (RESULT, STATE)),
+    "prune": (prune, (MASKS,)),
+    "control": (control, (MASKS, STATE)),
+    "graft": (graft, (STATE,)),
+    "carry": (carry, (MASKS,)),
 }

@@ -1,4 +1,4 @@
-"""The contracts: what a family, a task, an objective and a prunable tensor are.
+"""The contracts: what a family, a task, an objective and a finder are.
 
 Adapters and tasks subclass the small classes below; models stay plain ``nn.Module``s.
 Nothing here imports torch at run time, so that names can be listed in an instant.
@@ -6,12 +6,14 @@ Nothing here imports torch at run time, so that names can be listed in an instan
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from .errors import BadInput
+from .prunable import Prunable, Units, check_fit, count_macs, default_prunable
 
 if TYPE_CHECKING:
     import torch
@@ -27,28 +29,43 @@ SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 class Signature:
     """What a task feeds a model and wants back, without the batch axis.
 
-    ``input`` is the shape of one example (channels, height, width for images);
-    ``output`` the number of values the model returns for it (classes).
+    ``input`` is the shape of one example (channels, height, width for images; the largest
+    number of tokens for text); ``output`` the number of values the model returns for it.
+    ``answer`` is what they are: scores of ``classes``, one ``value``, the start and end scores
+    of a ``span`` of the text, or scores of the vocabulary for each of the ``tokens``.
     """
 
     input: tuple[int, ...]
     output: int
+    answer: Literal["classes", "value", "span", "tokens"] = "classes"
 
 
 @dataclass(frozen=True)
-class Prunable:
-    """One entry that a mask may cover.
+class Checkpoint:
+    """A public pre-trained start: where it is from, and what it holds.
 
-    ``kind`` is ``parameter`` (a tensor of the model) or ``data`` (elements of the input,
-    such as a graph's edges). ``layer`` names the module, ``role`` what it is in the
-    family (``conv``, ``linear``, ``output``), ``depth`` its place from the input.
+    ``digests`` maps the base model's tensors to the sha256 of dtype, shape and values;
+    ``load()`` returns them by the same names.
     """
 
-    layer: str
-    role: str
-    depth: int
-    kind: Literal["parameter", "data"] = "parameter"
-    axis: int = 0
+    id: str
+    revision: str
+    digests: Mapping[str, str]
+    load: Callable[[], Mapping[str, Tensor]]
+
+    @property
+    def fingerprint(self) -> str:
+        """sha256 over the sorted tensors."""
+        return hashlib.sha256(repr(sorted(self.digests.items())).encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Pretraining:
+    """How an embedded model gets its pre-trained start: one training, cached as a job."""
+
+    task: str
+    training: Mapping[str, Any]
+    seed: int = 0
 
 
 @dataclass(frozen=True)
@@ -81,10 +98,24 @@ class Task:
     margin: ClassVar[float]
     licence: ClassVar[str] = "not stated"
     source: ClassVar[str] = ""
+    #: Whether a batch is (inputs, labels) with a label an example, which may be permuted.
+    labelled: ClassVar[bool] = True
 
     def __init__(self, name: str, data: Path | None = None) -> None:
         self.name = name
         self.data = data
+
+    def prepared(self, model: str, length: int | None = None) -> Task:  # noqa: ARG002
+        """Return the task as a model of that name reads it; text is tokenised for it.
+
+        ``length`` is the largest number of tokens of one example, None the task's own.
+
+        Raises:
+            BadInput: the model cannot read it, or a length is given and it is no text.
+        """
+        if length is not None:
+            raise BadInput(f"max_length is {length}, but task {self.name!r} reads no text")
+        return self
 
     @property
     def signature(self) -> Signature:
@@ -140,6 +171,8 @@ class Adapter:
 
     #: Every name that ``lth-zoo ls models`` shows; ``owns`` may accept more.
     models: Sequence[str] = ()
+    #: What a level's head is by default: see ``Recipe.head``.
+    heads: ClassVar[Literal["rewind", "fresh", "carry"]] = "rewind"
 
     def owns(self, name: str) -> bool:
         """Say whether this family builds a model of that name."""
@@ -168,64 +201,58 @@ class Adapter:
         """Return what may be pruned, by parameter name, from the input to the output."""
         return default_prunable(model)
 
-    def head(self, model: nn.Module) -> str:
-        """Return the module that is replaced on a different task: the last prunable layer."""
-        return list(self.prunable(model).values())[-1].layer
+    def optional(self, model: nn.Module) -> dict[str, Prunable]:  # noqa: ARG002 - for subclasses
+        """Return what is dense unless a recipe's ``include`` names its layer."""
+        return {}
+
+    def units(self, model: nn.Module) -> list[Units]:  # noqa: ARG002 - for subclasses
+        """Return the structured units that may be removed whole; none by default."""
+        return []
+
+    def head(self, model: nn.Module) -> frozenset[str]:
+        """Return the tensors that are replaced on a different task: the last prunable layer's."""
+        layer = list(self.prunable(model).values())[-1].layer
+        return frozenset(n for n in model.state_dict() if n.rpartition(".")[0] == layer)
+
+    def fit(self, masks: Masks, model: nn.Module) -> Masks:  # noqa: ARG002 - for subclasses
+        """Return the masks under the names that this model has for the same tensors."""
+        return masks
 
     def carry(self, masks: Masks, model: nn.Module) -> Masks:
-        """Return the masks as they fit another task's model: all but the head's."""
+        """Return the masks as they fit another task's model: all but the head's.
+
+        Raises:
+            BadInput: a tensor is missing or has another shape; the message names them.
+        """
         head = self.head(model)
-        return masks.without(*(n for n, p in self.prunable(model).items() if p.layer == head))
+        fitted = self.fit(masks, model)
+        carried = fitted.without(*(n for n in fitted if n in head))
+        check_fit(carried, model)
+        return carried
+
+    def tokenizer(self, name: str) -> Any:
+        """Return the tokenizer that belongs to a model of that name.
+
+        Raises:
+            BadInput: the family reads no text.
+        """
+        raise BadInput(f"model {name!r} reads no text; text tasks need one of the family bert")
+
+    def prefix(self, name: str) -> str:  # noqa: ARG002 - for subclasses
+        """Return what stands before the base model's tensor names in a task's model, or ""."""
+        return ""
+
+    def checkpoint(self, name: str) -> Checkpoint | None:  # noqa: ARG002 - for subclasses
+        """Return the public pre-trained start of a model, None where it is drawn."""
+        return None
+
+    def pretraining(self, name: str) -> Pretraining | None:  # noqa: ARG002 - for subclasses
+        """Return how a model's pre-trained start is made here, None where it is not."""
+        return None
 
     def macs(self, model: nn.Module, example: Any) -> dict[str, int]:
         """Return the dense multiply-accumulates of one example, by prunable name."""
         return count_macs(model, example, self.prunable(model))
-
-
-def default_prunable(model: nn.Module) -> dict[str, Prunable]:
-    """Return the weight of every linear and convolution module, in module order.
-
-    Chosen by module type, not by name; a tensor shared by two modules is listed once;
-    the last one has the role ``output``. Biases and norms are not prunable.
-    """
-    from torch import nn
-
-    roles = {nn.Linear: "linear", nn.Conv1d: "conv", nn.Conv2d: "conv", nn.Conv3d: "conv"}
-    found: dict[str, Prunable] = {}
-    seen: set[int] = set()
-    for layer, module in model.named_modules():
-        role = next((r for t, r in roles.items() if isinstance(module, t)), None)
-        if role is None or id(module.weight) in seen:
-            continue
-        seen.add(id(module.weight))
-        name = f"{layer}.weight" if layer else "weight"
-        found[name] = Prunable(layer, role, depth=len(found))
-    if found:
-        last = list(found)[-1]
-        found[last] = Prunable(found[last].layer, "output", found[last].depth)
-    return found
-
-
-def count_macs(model: nn.Module, example: Any, prunable: Mapping[str, Prunable]) -> dict[str, int]:
-    """Count multiply-accumulates by prunable layer with torch's own FLOP counter.
-
-    ``example`` is a batch of one; the counter's FLOPs are halved.
-    """
-    import torch
-    from torch.utils.flop_counter import FlopCounterMode
-
-    training = model.training
-    model.eval()
-    counter = FlopCounterMode(display=False)
-    with torch.no_grad(), counter:
-        model(example)
-    model.train(training)
-    root = type(model).__name__
-    counts = counter.get_flop_counts()
-    return {
-        name: sum(counts.get(f"{root}.{p.layer}" if p.layer else root, {}).values()) // 2
-        for name, p in prunable.items()
-    }
 
 
 @dataclass(frozen=True)

@@ -39,7 +39,7 @@ class Training:
     """Nesterov momentum (sgd)."""
     weight_decay: float = 0.0
     """Weight decay, as the optimiser defines it."""
-    schedule: Literal["constant", "step", "cosine"] = "constant"
+    schedule: Literal["constant", "step", "cosine", "linear"] = "constant"
     """Shape of the learning rate over the iterations."""
     milestones: tuple[int, ...] = ()
     """Iterations at which the step schedule multiplies the rate by gamma."""
@@ -111,6 +111,9 @@ class Training:
             last = min(iteration, self.iterations - 1)
             done = (last - self.warmup) / max(1, self.iterations - self.warmup)
             scale = 0.5 * (1 + math.cos(math.pi * max(0.0, done)))
+        elif self.schedule == "linear":
+            last = min(iteration, self.iterations - 1)
+            scale = (self.iterations - last) / max(1, self.iterations - self.warmup)
         return self.learning_rate * scale
 
 
@@ -136,7 +139,7 @@ class Recipe:
     """Removed share of the prunable weights at the last level, in [0, 1)."""
     seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
     """Root seeds; each is its own initialisation, search and retraining."""
-    controls: tuple[str, ...] = ("reinit", "shuffle", "random-global", "random-erk")
+    controls: tuple[str, ...] = ("reinit", "shuffle", "random-global", "random-erk", "one-shot")
     """Arms that destroy one ingredient of the ticket: names of `lth-zoo ls controls`."""
     controls_at: Literal["all", "last"] = "all"
     """Levels at which the controls run."""
@@ -146,6 +149,13 @@ class Recipe:
     """Whether the output layer may be pruned."""
     exclude: tuple[str, ...] = ()
     """Layers that stay dense, by module name."""
+    include: tuple[str, ...] = ()
+    """Layers that the family leaves dense and that may be pruned all the same (pooler)."""
+    head: Literal["rewind", "fresh", "carry"] | None = None
+    """What a level's output head gets: back with the rest, a fresh draw, or the trained one of
+    the level before (default: the family's; BERT fresh, others rewind)."""
+    max_length: int | None = None
+    """Tokens of one text, longer ones are cut (default: the task's)."""
     compare: Literal["paired", "welch"] = "paired"
     """Test of the verdict: arms of one seed share data order and (but for re-init) start."""
     name: str = ""
@@ -158,6 +168,8 @@ class Recipe:
     def __post_init__(self) -> None:
         if not 0 <= self.sparsity < 1:
             raise BadInput(f"sparsity is {self.sparsity}; it must be at least 0 and below 1")
+        if self.max_length is not None and self.max_length < 8:
+            raise BadInput(f"max_length is {self.max_length}; it must be at least 8 tokens")
         if not self.seeds or len(set(self.seeds)) != len(self.seeds):
             raise BadInput(f"seeds are {list(self.seeds)}; give at least one, each once")
         if len(set(self.controls)) != len(self.controls):

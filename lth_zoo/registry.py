@@ -50,6 +50,8 @@ _ROWS: dict[str, dict[str, Any]] = {
         "random-global": "lth_zoo.controls:random_global",
         "random-erk": "lth_zoo.controls:random_erk",
         "random-layer": "lth_zoo.controls:random_layer",
+        "one-shot": "lth_zoo.controls:one_shot",
+        "shuffle-blocks": "lth_zoo.controls:shuffle_blocks",
         "inverted": "lth_zoo.controls:inverted",
         "random-labels": "lth_zoo.controls:random_labels",
     },

@@ -7,7 +7,7 @@ import json
 import platform
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,12 +16,12 @@ from .errors import StoreError
 from .formats import dump_masks, dump_snapshot, load_masks, load_snapshot
 from .jobs import Job
 from .masks import Masks
-from .protocols import Adapter, Task, adapter_of, task_of
+from .protocols import Adapter, Checkpoint, Task, adapter_of, task_of
 from .rewind import Snapshot
 from .store import CHECKPOINT, Entry, Store, atomic_write
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
 STATE, MASKS, RESULT, LOG = "state.safetensors", "masks.safetensors", "result.json", "log.jsonl"
 
@@ -40,10 +40,32 @@ class Execution:
     """Live curves beside the store: tensorboard."""
 
 
-@lru_cache(maxsize=4)
-def cached_task(name: str, data: Path | None) -> Task:
-    """Return a task, kept in memory for the next job of this process."""
-    return task_of(name, data)
+@lru_cache(maxsize=8)
+def cached_task(name: str, data: Path | None, model: str, length: int | None = None) -> Task:
+    """Return a task as a model reads it, kept in memory for the next job of this process."""
+    return task_of(name, data).prepared(model, length)
+
+
+def read_state(entry: Entry, what: str = "snapshot") -> Snapshot:
+    """Return the state a finished job wrote, what it left to a checkpoint filled in.
+
+    Raises:
+        StoreError: it is damaged, or the checkpoint is another one now.
+    """
+    snapshot = load_snapshot(entry.read(STATE), what)
+    left = snapshot.extra.pop("checkpoint", None)
+    if left is None:
+        return snapshot
+    adapter = adapter_of(left["model"])
+    public = adapter.checkpoint(left["model"])
+    if public is None or public.fingerprint != left["fingerprint"]:
+        raise StoreError(
+            f"{what} was made from another checkpoint of {left['model']!r}: it has changed since"
+        )
+    tensors = public.load()
+    for name, key in left["tensors"].items():
+        snapshot.state[name] = tensors[key].clone()
+    return snapshot
 
 
 @dataclass
@@ -72,8 +94,9 @@ class Session:
 
     @property
     def task(self) -> Task:
-        """The task of the config."""
-        return cached_task(self.config["task"], self.execution.data)
+        """The task of the config, as its model reads it."""
+        length = self.config.get("max_length")
+        return cached_task(self.config["task"], self.execution.data, self.config["model"], length)
 
     @property
     def adapter(self) -> Adapter:
@@ -100,7 +123,7 @@ class Session:
 
     def snapshot(self, role: str) -> Snapshot:
         """Return the state that an input job produced."""
-        return load_snapshot(self.input(role).read(STATE), role)
+        return read_state(self.input(role), role)
 
     def masks(self, role: str) -> Masks | None:
         """Return the masks that an input job produced, or None where there is no such input."""
@@ -122,6 +145,17 @@ class Session:
     def write_state(self, snapshot: Snapshot) -> None:
         """Write the state of the result."""
         self.write(STATE, dump_snapshot(snapshot))
+
+    def write_start(self, snapshot: Snapshot) -> None:
+        """Write a start; what a public checkpoint holds is named there, not copied."""
+        model = self.config["model"]
+        public = self.adapter.checkpoint(model)
+        if public is not None:
+            ours = public_tensors(snapshot.state, public, self.adapter.prefix(model))
+            state = {n: t for n, t in snapshot.state.items() if n not in ours}
+            left = {"model": model, "fingerprint": public.fingerprint, "tensors": ours}
+            snapshot = replace(snapshot, state=state, extra={**snapshot.extra, "checkpoint": left})
+        self.write_state(snapshot)
 
     def write_masks(self, masks: Masks) -> None:
         """Write the masks of the result."""
@@ -162,6 +196,13 @@ class Session:
             "host": platform.node(),
             "lth_zoo": __version__,
         }
+
+
+def public_tensors(state: Mapping[str, Tensor], public: Checkpoint, prefix: str) -> dict[str, str]:
+    """Return which tensors of a state are bit for bit a checkpoint's: name -> its name there."""
+    theirs = public.load()
+    named = {n: n.removeprefix(prefix) for n in state}
+    return {n: k for n, k in named.items() if k in theirs and state[n].equal(theirs[k])}
 
 
 def machine_of(execution: Execution) -> dict[str, str]:

@@ -33,9 +33,10 @@ def ticket_of(arm: Arm, finished: Finished, store: Store, data: Path | None = No
         )
     one = replace(recipe, seeds=(arm.seed,), controls=())
     record = trained.manifest["record"]
+    task = cached_task(recipe.task, data, recipe.model, recipe.max_length)
     meta: dict[str, Any] = {
         "model": recipe.model,
-        "signature": asdict(cached_task(recipe.task, data).signature),
+        "signature": asdict(task.signature),
         "recipe": recipe.to_dict(),
         "recipe_key": recipe_key(one),
         "data": finished.experiment.fingerprint,

@@ -111,6 +111,8 @@ CONTROLS: dict[str, str] = {
     "random-global": "total and start",
     "random-erk": "total and start",
     "random-layer": "layers and start",
+    "one-shot": "total and start",
+    "shuffle-blocks": "mask",
     "inverted": "total and start",
     "random-labels": "total and start",
 }

@@ -46,6 +46,7 @@ def ran_in(folder, rewind="step=2", **values):
     names = tuple(registry.names("controls"))
     finder = IMP(rate=0.5, rewind=rewind)
     values = {"controls": names, "sparsity": 0.75, "training": TRAINING} | values
+    values = {"model": "toys:blocks"} | values
     laid, store = experiment(tiny_recipe(finder=finder, **values)), Store(folder)
     assert run(laid.goals, store, HERE).failed == {}
     return Ran(laid, store)
@@ -118,7 +119,7 @@ def test_a_control_of_one_ticket_draws_by_its_seed(ran, name):
     assert one.masks == again.masks
     assert same(dict(one.state), dict(again.state))
     both = one.masks == other.masks and same(dict(one.state), dict(other.state))
-    assert both == (name == "reinit"), "only a fresh start is drawn elsewhere"
+    assert both == (name in ("reinit", "one-shot")), "drawn elsewhere, or not at all"
 
 
 def test_all_is_deterministic_in_the_seed(ran, tmp_path):
@@ -189,7 +190,7 @@ def test_random_labels_search_on_wrong_labels_and_train_on_true_ones(ran):
     # The loss on true validation labels shows that nothing was learnt from the wrong ones.
     jobs = ran.levels("dense")[0].train, dense
     true, wrong = (ran.store.entry(j).json(RESULT)["metrics"]["validation"]["loss"] for j in jobs)
-    assert true < 2.0 < wrong
+    assert true < wrong - 0.03
 
 
 def test_only_what_a_control_changes_is_stored(ran):
@@ -205,3 +206,28 @@ def test_the_last_level_alone_may_be_controlled(tmp_path):
     laid = experiment(tiny_recipe(controls=("reinit",), controls_at="last", sparsity=0.5))
     indices = [arm.level.index for arm in laid.arms if arm.name == "reinit"]
     assert indices == [max(arm.level.index for arm in laid.arms)] == [4]
+
+
+def test_blocks_change_places_whole_and_at_least_two_do(ran):
+    for ticket, control in pairs(ran, "shuffle-blocks"):
+        before, after = ran.start(ticket).state, ran.start(control).state
+        places = [f"2.{i}.0." for i in range(4)]
+        moved = {
+            new: [old for old in places if after[f"{new}weight"].equal(before[f"{old}weight"])]
+            for new in places
+        }
+        assert sorted(sum(moved.values(), [])) == places
+        assert any([new] != old for new, old in moved.items())
+        for new, (old,) in moved.items():
+            assert after[f"{new}bias"].equal(before[f"{old}bias"])
+        rest = set(before) - {n for n in before if n.startswith("2.")}
+        assert all(after[n].equal(before[n]) for n in rest)
+
+
+def test_one_shot_keeps_the_largest_weights_of_the_start(ran):
+    for ticket, control in pairs(ran, "one-shot"):
+        state, masks = ran.start(ticket).state, ran.masks(control)
+        kept = torch.cat([state[n].abs()[m] for n, m in masks.items()])
+        pruned = torch.cat([state[n].abs()[~m] for n, m in masks.items()])
+        assert masks.kept == ran.masks(ticket).kept
+        assert kept.min() >= pruned.max()

@@ -63,7 +63,7 @@ def stub(monkeypatch):
         acts.get(session.config["name"], lambda: None)()
         session.write_json({"name": session.config["name"]})
 
-    monkeypatch.setitem(kinds.KINDS, "train", train)
+    monkeypatch.setitem(kinds.KINDS, "train", (train, ()))
     return acts
 
 

@@ -29,7 +29,10 @@ HEAVY = {
     "accelerate",
 }
 #: The rooms that a family or a task may stand on.
-BELOW = {"errors", "identity", "masks", "protocols", "recipe", "registry", "rewind", "seeds"}
+BELOW = {
+    *("errors", "identity", "masks", "protocols", "prunable", "recipe", "registry"),
+    *("rewind", "seeds"),
+}
 
 EVERY_NAME = """
 from lth_zoo import registry

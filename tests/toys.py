@@ -123,3 +123,10 @@ def custom(signature: Signature) -> nn.Module:
     return nn.Sequential(
         nn.Flatten(), nn.Linear(inputs, 12), nn.LayerNorm(12), nn.ReLU(), nn.Linear(12, 10)
     )
+
+
+def blocks(signature: Signature) -> nn.Module:
+    """A model with four blocks of one build, as ``toys:blocks``."""
+    inputs = signature.input[0] * signature.input[1] * signature.input[2]
+    twins = nn.Sequential(*(nn.Sequential(nn.Linear(16, 16), nn.Tanh()) for _ in range(4)))
+    return nn.Sequential(nn.Flatten(), nn.Linear(inputs, 16), twins, nn.Linear(16, 10))

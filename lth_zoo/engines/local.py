@@ -20,14 +20,14 @@ from multiprocessing.connection import Connection, wait
 from typing import Any
 
 from ..errors import StoreUnwritable
-from ..jobs import Job
+from ..jobs import Job, iterations_of
 from ..session import MASKS, RESULT, STATE, Execution
 from ..store import Store
 from .worker import attempt, serve
 
 #: What an input's reader needs of it, by role.
 READS = {"masks": MASKS, "within": MASKS} | dict.fromkeys(
-    ("start", "trained", "init", "rewind"), STATE
+    ("start", "trained", "init", "rewind", "head", "pretrained", "source"), STATE
 )
 
 
@@ -84,13 +84,13 @@ def needed(goals: Iterable[Job], store: Store) -> tuple[list[Job], int]:
         run.setdefault(job.key, job)
 
     for goal in goals:
-        visit(goal, {RESULT} if goal.kind in ("train", "prune") else {STATE})
+        visit(goal, {STATE} if goal.kind in ("init", "graft", "control") else {RESULT})
     return list(run.values()), len(found)
 
 
 def weight(job: Job) -> int:
     """Return the iterations a job trains: its share of the work."""
-    return max(1, job.config["end"] - job.config["begin"]) if job.kind == "train" else 1
+    return max(1, iterations_of(job))
 
 
 def priorities(jobs: list[Job]) -> dict[str, int]:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from ..experiment import Arm, Experiment
-from ..jobs import Job, graph
+from ..jobs import graph, iterations_of
 from ..protocols import task_of
 from ..session import LOG
 from ..store import Entry, Store
@@ -93,17 +93,15 @@ def cost(experiment: Experiment, store: Store) -> dict[str, float]:
     """
     recipe = experiment.recipe
     masks = [arm.level.masks for arm in experiment.tickets() if arm.level.masks is not None]
-    searched = sum(_iterations(job) for mask in masks for job in graph([mask]))
+    # A model's own pre-training, on another task, is no part of the search.
+    own = [j for mask in masks for j in graph([mask]) if j.config["task"] == recipe.task]
+    searched = sum(map(iterations_of, own))
     every = experiment.jobs
     return {
         "search_dense_runs": searched / recipe.training.iterations / max(1, len(masks)),
-        "iterations_total": float(sum(map(_iterations, every))),
+        "iterations_total": float(sum(map(iterations_of, every))),
         "seconds_total": sum(_seconds(store.entry(job)) for job in every),
     }
-
-
-def _iterations(job: Job) -> int:
-    return int(job.config["end"] - job.config["begin"]) if job.kind == "train" else 0
 
 
 def _seconds(entry: Entry | None) -> float:
