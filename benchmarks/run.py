@@ -26,6 +26,7 @@ from measure import Row
 BENCHES = {
     "startup": "Start-up",
     "step": "A training step",
+    "transformer": "A Transformer step",
     "selection": "Selection",
     "imp_run": "A whole IMP run",
     "study": "A study on two workers",

@@ -170,11 +170,17 @@ def plain(case: Case, around: Callable[[nn.Module], AbstractContextManager[objec
         own = [p for p in model.parameters() if p.requires_grad]
         optimizer = optimizer_for(case.training, own)
 
+        half = case.training.precision == "bf16"
+
         def steps(some: Sequence[Tensor]) -> None:
             for at in some:
                 inputs, targets = case.task.inputs[at], case.task.targets[at]
                 optimizer.zero_grad()
-                case.task.loss(model(inputs), targets).backward()
+                with torch.autocast("cpu", torch.bfloat16, enabled=half):
+                    loss = case.task.loss(model(inputs), targets)
+                loss.backward()
+                if case.training.clip_norm is not None:
+                    nn.utils.clip_grad_norm_(own, case.training.clip_norm)
                 optimizer.step()
 
         steps(batches[: case.warm])

@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # for editors and type checkers; at run time `__getattr__` does it
     from .api import find as find
+    from .api import transfer as transfer
     from .api import verify as verify
+    from .integrations.trainer import LotteryTicketCallback as LotteryTicketCallback
     from .masks import Masks as Masks
     from .recipe import Recipe as Recipe
     from .ticket import Ticket as Ticket
@@ -22,10 +24,12 @@ if TYPE_CHECKING:  # for editors and type checkers; at run time `__getattr__` do
 __version__ = "0.1.0"
 
 _HOMES = {
+    "LotteryTicketCallback": "integrations.trainer",
     "Masks": "masks",
     "Recipe": "recipe",
     "Ticket": "ticket",
     "find": "api",
+    "transfer": "api",
     "verify": "api",
 }
 _ROOMS = ("controls", "finders", "registry", "scores")

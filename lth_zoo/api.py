@@ -16,8 +16,11 @@ from .protocols import Finder
 from .recipe import Recipe, Training, build
 from .session import Execution, cached_task, machine_of
 from .store import Store
+from .trials.cells import Judged, TransferResults, judge_cells
 from .trials.collect import collect, machines
+from .trials.collect_cells import collect_transfer
 from .trials.results import Results
+from .trials.transfer import Carry, Matrix, transfer_matrix
 from .trials.verdict import LevelVerdict, judge_levels
 
 if TYPE_CHECKING:
@@ -34,6 +37,20 @@ class Finished:
     experiment: Experiment
     results: Results
     verdicts: list[LevelVerdict]
+    outcome: Outcome
+
+
+@dataclass(frozen=True)
+class Transferred:
+    """A transfer matrix that ran: what was measured, what may be said of each cell, and how.
+
+    A failed run is in its cell's ``errors``; it is not raised.
+    """
+
+    id: str
+    matrix: Matrix
+    results: TransferResults
+    judged: list[Judged]
     outcome: Outcome
 
 
@@ -213,3 +230,84 @@ def verify(
         )
     finished_or_raise(finished)
     return finished.verdicts[-1]
+
+
+def run_transfer(
+    matrix: Matrix,
+    store: Store,
+    execution: Execution,
+    workers: int = 0,
+    watcher: Watcher | None = None,
+    *,
+    command: str = "",
+) -> Transferred:
+    """Run a transfer matrix as one job graph; each source's search runs once, as in ``find``.
+
+    Raises:
+        StoreError: the store cannot be written.
+    """
+    backend_for(execution.device, matrix.recipe.training.precision)
+    store.prepare()
+    runs.note_transfer(store, matrix, "running", command=command)
+    outcome = run(matrix.goals, store, execution, workers, watcher)
+    state = "failed" if outcome.failed else "done"
+    name = runs.note_transfer(store, matrix, state, outcome.failed, command)
+    results = collect_transfer(matrix, store, outcome.failed)
+    return Transferred(name, matrix, results, judge_cells(results), outcome)
+
+
+def transfer(
+    model: str | nn.Module = "lenet-300-100",
+    *,
+    sources: Sequence[str],
+    targets: Sequence[str] = (),
+    carry: Carry = "mask",
+    finder: Finder | None = None,
+    sparsity: float = 0.7,
+    seeds: Sequence[int] = (0, 1, 2, 3, 4),
+    training: Training | None = None,
+    store: Path | str = "lth-store",
+    workers: int = 0,
+    data: Path | None = None,
+    device: str = "cpu",
+    watcher: Watcher | None = None,
+    **fields: Any,
+) -> Transferred:
+    """Bring tickets found on the sources to the targets and judge every cell.
+
+    Args:
+        model: as in :func:`find`.
+        sources: tasks, ``one-shot`` (the largest weights of theta_0), ``random`` (the layer
+            counts of the target's own ticket); globs such as ``glue/*`` stand for tasks.
+        targets: tasks; those among the sources where none are given.
+        carry: what comes along besides the mask: ``mask`` nothing, ``mask+state`` the source
+            ticket's trained weights, ``mask+signs`` their signs.
+        finder: how tickets are found; iterative magnitude pruning by default.
+        sparsity: removed share of the prunable weights, the same for all sources.
+        seeds: root seeds; each is a search on every source and its own trainings.
+        training: hyper-parameters of every training.
+        store: folder of all results.
+        workers: worker processes; 0 runs in this one.
+        data: folder of local data sets.
+        device: where tensors live.
+        watcher: what may look at the running graph.
+        **fields: any other field of :class:`~lth_zoo.recipe.Recipe`.
+
+    Raises:
+        BadInput, DataError, StoreError: see the message. A cell that fails is not raised.
+    """
+    from .objects import registered
+
+    if workers and not isinstance(model, str):
+        raise BadInput(f"workers is {workers}; a model object stays in this process: give 0")
+    if odd := fields.keys() & {"task", "controls"}:
+        raise BadInput(f"a transfer has no {sorted(odd)[0]} of its own; give sources and targets")
+    given = {"finder": finder, "training": training}
+    chosen = {k: v for k, v in given.items() if v is not None} | fields
+    with registered(model, store) as (name, place):
+        plain = {"model": name, "sparsity": sparsity, "seeds": tuple(seeds), "controls": ()}
+        recipe: Recipe = build(Recipe, plain | chosen)
+        cached_task.cache_clear()
+        matrix, _ = transfer_matrix(recipe, sources, targets, carry, data)
+        execution = Execution(device=device, data=data)
+        return run_transfer(matrix, Store(place), execution, workers, watcher)

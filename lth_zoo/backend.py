@@ -7,7 +7,7 @@ loaded only then.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
@@ -18,10 +18,27 @@ from .errors import BadInput
 from .recipe import Training
 
 
-def optimizer_for(
-    training: Training, parameters: list[torch.nn.Parameter]
-) -> torch.optim.Optimizer:
-    """Return the optimiser of a training, fused where torch has a fused kernel."""
+def grouped(
+    parameters: list[torch.nn.Parameter],
+    names: Mapping[torch.nn.Parameter, str],
+    options: Mapping[str, Mapping[str, float]],
+) -> list[Any]:
+    """Return what an optimiser takes: parameters with equal options share a group."""
+    if not options:
+        return parameters
+    groups: dict[str, dict[str, Any]] = {}
+    for parameter in parameters:
+        own = options.get(names[parameter], {})
+        group = groups.setdefault(repr(sorted(own.items())), {"params": [], **own})
+        group["params"].append(parameter)
+    return list(groups.values())
+
+
+def optimizer_for(training: Training, parameters: list[Any]) -> torch.optim.Optimizer:
+    """Return the optimiser of a training, fused where torch has a fused kernel.
+
+    ``parameters`` are parameters or groups of them.
+    """
     common: dict[str, Any] = {
         "lr": training.learning_rate,
         "weight_decay": training.weight_decay,

@@ -25,6 +25,13 @@ def card(ticket: Ticket) -> str:
         f"Ticket `{ticket.id[:12]}`: {counts['kept']:,} of {counts['prunable']:,} prunable weights "
         f"kept ({counts['all']:,} values in all).",
     ]
+    if pretrained := ticket.pretrained:
+        lines += [
+            "",
+            f"It starts from the pre-trained checkpoint `{pretrained}`, which is not copied here: "
+            "the ticket holds its masks, the head, and a digest of each of "
+            f"{len(pretrained.digests)} tensors.",
+        ]
     if recipe:
         lines += ["", *_facts(meta, recipe)]
     if meta.get("curve"):
@@ -40,8 +47,13 @@ def card(ticket: Ticket) -> str:
         "",
         'ticket = lz.Ticket.from_pretrained("this-folder-or-hub-id")',
         "model = ticket.materialize()  # an ordinary nn.Module, masked and rewound",
-        "with ticket.masks.enforced(model, optimizer):",
+        "with ticket.masks_for(model).enforced(model, optimizer):",
         "    ...  # any training loop",
+        *(
+            ["", "masks = ticket.apply_to(other)  # any model on that checkpoint, checked first"]
+            if pretrained
+            else []
+        ),
         "```",
         "",
         "An unstructured ticket is not faster by itself: its tensors are dense with zeros.",

@@ -145,6 +145,12 @@ def inverted(chain: Chain) -> Chain:
 
 
 @changes("search")
+def random_scores(chain: Chain) -> Chain:
+    """Search with random scores: the same schedule, counts and structure (Prasanna et al. 2020)."""
+    return chain.corrupted(blind=True)
+
+
+@changes("search")
 def random_labels(chain: Chain) -> Chain:
     """Search on permuted training labels, then train on the true ones (Su et al. 2020)."""
     return chain.corrupted(labels="random")
@@ -182,8 +188,8 @@ def _twins(state: Mapping[str, Tensor]) -> list[list[str]]:
     blocks: dict[str, list[Any]] = {}
     for name in sorted(state):
         for found in re.finditer(r"\.\d+\.", name):
-            build = name[found.end() :], tuple(state[name].shape)
-            blocks.setdefault(name[: found.end()], []).append(build)
+            tensor = name[found.end() :], tuple(state[name].shape)
+            blocks.setdefault(name[: found.end()], []).append(tensor)
     lists: dict[str, list[str]] = {}
     for prefix, build in blocks.items():
         around = re.sub(r"\d+\.$", "", prefix)

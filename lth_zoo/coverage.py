@@ -74,6 +74,7 @@ def pools_of(
         None if config["total"] is None else exact(config["total"]),
         {name: p.role for name, p in covered.items()},
         caps,
+        {name: p.axis for name, p in covered.items()},
     )
 
 

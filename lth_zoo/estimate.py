@@ -133,6 +133,7 @@ def _disk(job: Job, size: int) -> int:
     if job.kind in ("init", "control", "graft"):
         return size + size // 32
     if job.kind != "train":
-        return size // 32
+        states = {"learn": 1, "early-bird": 1, "soup": 3}
+        return size * states.get(job.kind, 0) + size // 32
     kept: dict[str, int] = {"weights": size, "snapshot": 3 * size}
     return kept.get(job.config["keep"], 0) + 20_000

@@ -16,6 +16,7 @@ from .protocols import Adapter, Prunable, Task, adapter_of
 from .recipe import Recipe
 from .seeds import seeded
 from .session import cached_task
+from .structured import check_units
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,10 @@ def check(recipe: Recipe, data: Path | None = None) -> str:
         if layer not in layers:
             raise unknown("layer", layer, layers)
     one = Chain(recipe, recipe.seeds[0], fingerprint)
-    _check_amounts(graph(m for lv in recipe.finder.search(one) if (m := lv.masks)), model, covered)
+    jobs = graph(m for lv in recipe.finder.search(one) if (m := lv.masks))
+    _check_amounts(jobs, model, covered)
+    for job in jobs:
+        check_units(job.config, adapter, model, covered)
     return fingerprint
 
 
@@ -114,7 +118,7 @@ def _check_amounts(jobs: list[Job], model: Any, covered: Mapping[str, Prunable])
             continue
         kept[job.key] = sum(pool.keep for pool in pools_of(job.config, model, covered))
         before = job.inputs.get("within")
-        if before is not None and kept[job.key] > kept[before.key]:
+        if before is not None and kept[job.key] > kept.get(before.key, kept[job.key]):
             raise BadInput(
                 f"a level would keep {kept[job.key]:,} weights of {kept[before.key]:,} that are "
                 "left before it: finder.rates remove more than finder.rate"

@@ -69,6 +69,24 @@ def opened(folder: Path) -> tuple[dict[str, Any], dict[str, bytes]]:
     return meta, files
 
 
+def fetched(source: str, revision: str | None) -> Path:
+    """Return the folder of a ticket fetched from the Hugging Face hub.
+
+    Raises:
+        TicketError: there is none of that id, or the hub cannot be reached.
+    """
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    try:
+        found = snapshot_download(source, revision=revision, allow_patterns=[META, MASKS, STATE])
+    except (HFValidationError, HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        raise TicketError(
+            f"{source!r} is neither a ticket folder nor to be had from the hub: {error}"
+        ) from error
+    return Path(found)
+
+
 def _row(data: bytes) -> dict[str, Any]:
     return {"sha256": _sha(data), "bytes": len(data)}
 

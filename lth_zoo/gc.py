@@ -36,7 +36,8 @@ def collect_garbage(store: Store, dry_run: bool = False) -> Freed:
     for entry in entries:
         kind, config = entry.manifest["kind"], entry.manifest["config"]
         trained = kind == "train" and config["keep"] == "weights"
-        spare = kind == "control" or (trained and entry.manifest["key"] not in starts)
+        trained = trained or kind in ("learn", "soup", "early-bird")
+        spare = kind in ("control", "carry") or (trained and entry.manifest["key"] not in starts)
         if spare and STATE in entry:
             freed.weights += 1
             freed.bytes += entry.manifest["files"][STATE]["bytes"]

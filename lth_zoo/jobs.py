@@ -14,6 +14,7 @@ from fractions import Fraction
 from functools import cache, cached_property
 from typing import Any
 
+from . import registry
 from .errors import BadInput
 from .protocols import adapter_of, task_of
 from .recipe import Recipe, Training, build
@@ -30,6 +31,10 @@ VERSIONS = {
     "control": 1,
     "graft": 1,
     "carry": 1,
+    "learn": 1,
+    "units": 1,
+    "soup": 1,
+    "early-bird": 1,
 }
 
 
@@ -99,7 +104,8 @@ class Level:
 class Chain:
     """The primitives a finder builds its levels with, for one recipe and seed.
 
-    ``labels`` and ``invert`` are switches of the controls that corrupt the search.
+    ``labels``, ``invert`` and ``blind`` are switches of the controls that corrupt the search:
+    permuted labels, negated scores, random scores.
     """
 
     recipe: Recipe
@@ -107,6 +113,7 @@ class Chain:
     fingerprint: str
     labels: str = "true"
     invert: bool = False
+    blind: bool = False
 
     @property
     def density(self) -> Fraction:
@@ -186,6 +193,7 @@ class Chain:
 
         ``start`` is what the training started from, where that is not the initial state.
         """
+        score = "random" if self.blind else score
         config: dict[str, Any] = {
             **self._base,
             "seed": self.seed,
@@ -198,6 +206,8 @@ class Chain:
         }
         if self.invert:
             config["invert"] = True
+        if self.labels != "true" and getattr(registry.find("scores", score), "data", False):
+            config["labels"] = self.labels
         inputs = {"trained": trained, "init": self.initial()}
         if start is not None and start != inputs["init"]:
             inputs["rewind"] = start
@@ -210,10 +220,14 @@ class Chain:
         ``begin`` and ``end`` where it trains.
 
         Raises:
-            BadInput: the chain inverts scores, which such a job has none of.
+            BadInput: the chain inverts or replaces scores, which such a job has none of.
         """
-        if self.invert:
-            raise BadInput("control 'inverted' negates scores, and this finder has none")
+        if (self.blind or self.invert) and "score" not in config:
+            control = "random-scores" if self.blind else "inverted"
+            raise BadInput(f"control {control!r} changes scores, and this finder has none")
+        config |= ({"score": "random"} if self.blind else {}) | (
+            {"invert": True} if self.invert else {}
+        )
         settings = {"training": asdict(self.recipe.training), **self._covers}
         labels = {"labels": self.labels} if self.labels != "true" else {}
         return Job(kind, {**self._base, "seed": self.seed, **settings, **config, **labels}, inputs)

@@ -5,14 +5,16 @@ from __future__ import annotations
 import copy
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from . import registry
+from .carry import tied
 from .controls import Draft
 from .coverage import covered_of, pools_of
 from .errors import Diverged, StoreError, unknown
@@ -53,6 +55,8 @@ def outputs(job: Any) -> tuple[str, ...]:
     """Return the files that other jobs may read of this one."""
     if job.kind == "train":
         return (RESULT,) if job.config["keep"] == "metrics" else (RESULT, STATE)
+    if job.kind == "carry":
+        return (MASKS,) if job.config["changes"] == "masks" else (MASKS, STATE)
     if job.kind == "control":
         return {"masks": (MASKS,), "start": (STATE,)}.get(job.config["changes"], (MASKS, STATE))
     return KINDS[job.kind][1] if job.kind in KINDS else ()
@@ -76,7 +80,9 @@ def init(session: Session) -> None:
 def graft(session: Session) -> None:
     """Put the output head of one state on another; its optimiser state starts anew."""
     start, other = session.snapshot("start"), session.snapshot("head").state
-    head = session.adapter.head(session.build())
+    model = session.build()
+    head = session.adapter.head(model)
+    head = head - tied(model, head).keys()  # an output matrix that is the embedding is no head
     optimizer = {
         name: tensor
         for name, tensor in start.optimizer.items()
@@ -86,34 +92,45 @@ def graft(session: Session) -> None:
     session.write_start(replace(start, state=state, optimizer=optimizer))
 
 
-def carry(session: Session) -> None:
-    """Bring the masks of one task's search to another task's model."""
-    masks = session.masks("masks")
-    assert masks is not None
-    carried = session.adapter.carry(masks, session.build())
-    session.write_masks(carried)
-    session.write_json({"masks": carried.counts, "kept": carried.kept, "prunable": carried.size})
-
-
 # -- train ---------------------------------------------------------------------------------
 
 
 def train(session: Session) -> None:
     """Train from a state, under masks if there are any; measure at the end."""
     config = session.config
-    task = learned(session)
-    masks = session.masks("masks")
-    resumed = session.resume()
+    start = partial(_start, session)
+    loop = trained(session, session.build(), start, masks=session.masks("masks"))
+    session.write_json(_measure(loop, config))
+    if config["keep"] == "weights":
+        session.write_state(Snapshot(loop.final_state(), loop.iteration))
+    elif config["keep"] == "snapshot":
+        snapshot = loop.snapshot()
+        del snapshot.extra["rows"], snapshot.extra["losses"]
+        session.write_state(snapshot)
+
+
+def trained(
+    session: Session,
+    model: nn.Module,
+    start: Callable[[], Snapshot | None],
+    hooks: Sequence[Hook] = (),
+    **options: Any,
+) -> Loop:
+    """Train a model as a job's config says, from its last checkpoint or ``start``; keep the curve.
+
+    ``options`` are the loop's own: masks, groups.
+    """
+    config = session.config
     loop = Loop(
-        session.build(),
-        task,
+        model,
+        learned(session),
         build(Training, dict(config["training"])),
         seed=config["seed"],
-        masks=masks,
-        start=resumed or _start(session),
+        start=session.resume() or start(),
         end=config["end"],
-        hooks=[Watch(session), *_tracker(session)],
+        hooks=[*hooks, Watch(session), *_tracker(session)],
         device=session.execution.device,
+        **options,
     )
     loop.begin = config["begin"]
     try:
@@ -122,13 +139,7 @@ def train(session: Session) -> None:
         kept = resumed.iteration if (resumed := session.resume()) else config["begin"]
         raise Diverged(f"{error}; the last good state is of iteration {kept}") from error
     session.write(LOG, "".join(json.dumps(row) + "\n" for row in loop.rows).encode())
-    session.write_json(_measure(loop, config))
-    if config["keep"] == "weights":
-        session.write_state(Snapshot(loop.final_state(), loop.iteration))
-    elif config["keep"] == "snapshot":
-        snapshot = loop.snapshot()
-        del snapshot.extra["rows"], snapshot.extra["losses"]
-        session.write_state(snapshot)
+    return loop
 
 
 def learned(session: Session) -> Task:
@@ -253,7 +264,7 @@ def prune(session: Session) -> None:
         masks,
         states,
         generator(seed, "prune", "score"),
-        batches=Batches(session.task, seed),
+        batches=Batches(learned(session), seed),
         loss=_loss_of(session.task, model, seed),
     )
     scores = score(config["score"], context)
@@ -331,5 +342,9 @@ KINDS: dict[str, tuple[Callable[[Session], None] | str, tuple[str, ...]]] = {
     "prune": (prune, (MASKS,)),
     "control": (control, (MASKS, STATE)),
     "graft": (graft, (STATE,)),
-    "carry": (carry, (MASKS,)),
+    "carry": ("lth_zoo.carry:carry", (MASKS, STATE)),
+    "learn": ("lth_zoo.learn:learn", (MASKS, STATE)),
+    "units": ("lth_zoo.structured:units_job", (MASKS,)),
+    "soup": ("lth_zoo.soup:soup_job", (MASKS, STATE)),
+    "early-bird": ("lth_zoo.early:early_job", (MASKS, STATE)),
 }

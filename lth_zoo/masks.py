@@ -16,7 +16,10 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.optim.optimizer import register_optimizer_step_post_hook
+from torch.optim.optimizer import (
+    register_optimizer_step_post_hook,
+    register_optimizer_step_pre_hook,
+)
 
 from .errors import BadInput, unknown
 
@@ -201,7 +204,9 @@ class Masks(Mapping[str, Tensor]):
         (so that clipping sees masked gradients), and every optimiser that holds one of them
         has its state masked when it is first met; those that are not element-wise have
         weights and state masked after every step. The optimiser may be wrapped (Accelerate)
-        or be built later (a Hugging Face ``Trainer``). On exit all hooks are gone.
+        or be built later (a Hugging Face ``Trainer``). A parameter that is frozen on entry is met
+        at the first step after it was unfrozen: only that step's clipping saw its whole
+        gradient. On exit all hooks are gone.
 
         Raises:
             BadInput: a masked tensor does not exist or has another shape.
@@ -210,11 +215,20 @@ class Masks(Mapping[str, Tensor]):
         bound.weights_()
         if optimizer is not None:
             bound.state_(optimizer)
-        handles = [
-            p.register_post_accumulate_grad_hook(_masking(m))
-            for p, m in zip(bound.parameters, bound.floats, strict=True)
-            if p.requires_grad
-        ]
+        handles: list[Any] = []
+        late = list(zip(bound.parameters, bound.floats, strict=True))
+
+        def hook(*_: Any) -> None:
+            # torch refuses hooks on tensors without gradients: these wait for a step.
+            ready = [(p, m) for p, m in late if p.requires_grad]
+            late[:] = [(p, m) for p, m in late if not p.requires_grad]
+            for parameter, mask in ready:
+                masking = _masking(mask)
+                masking(parameter)
+                handles.append(parameter.register_post_accumulate_grad_hook(masking))
+
+        hook()
+        handles.append(register_optimizer_step_pre_hook(hook))
         handles.append(register_optimizer_step_post_hook(bound.after_step))
         try:
             yield bound

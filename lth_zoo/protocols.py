@@ -173,6 +173,8 @@ class Adapter:
     models: Sequence[str] = ()
     #: What a level's head is by default: see ``Recipe.head``.
     heads: ClassVar[Literal["rewind", "fresh", "carry"]] = "rewind"
+    #: The embedded task whose shapes ``lth-zoo show MODEL`` takes.
+    shown_on: ClassVar[str] = "digits"
 
     def owns(self, name: str) -> bool:
         """Say whether this family builds a model of that name."""
@@ -249,6 +251,12 @@ class Adapter:
     def pretraining(self, name: str) -> Pretraining | None:  # noqa: ARG002 - for subclasses
         """Return how a model's pre-trained start is made here, None where it is not."""
         return None
+
+    def example(self, signature: Signature) -> Any:
+        """Return a batch of one, zeros in the shape of the task's input."""
+        import torch
+
+        return torch.zeros(1, *signature.input)
 
     def macs(self, model: nn.Module, example: Any) -> dict[str, int]:
         """Return the dense multiply-accumulates of one example, by prunable name."""

@@ -7,16 +7,19 @@ import json
 import re
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from pathlib import Path
+from typing import TypeVar
 
 from . import registry
 from .errors import BadInput, StoreError, unknown
 from .experiment import Experiment, lay_out
-from .jobs import canonical
+from .jobs import Job, canonical
 from .recipe import Recipe
 from .store import Store, atomic_write
+from .trials.footing import Footing
+from .trials.transfer import Matrix
 
 #: Fields that say how a recipe is called or how much of it is asked for, not what it computes.
 DESCRIPTIVE = ("name", "paper", "expected")
@@ -44,11 +47,53 @@ class RunRecord:
         """Return the arms, without looking at data or model again."""
         return lay_out(self.recipe, self.fingerprint)
 
+    @property
+    def jobs(self) -> list[Job]:
+        """Every job, inputs first."""
+        return self.experiment().jobs
+
+
+@dataclass
+class TransferRecord:
+    """One transfer matrix that was asked for, and how it ended."""
+
+    id: str
+    matrix: Matrix
+    started: float
+    state: str = "running"
+    failed: dict[str, str] = field(default_factory=dict)
+    command: str = ""
+
+    @property
+    def recipe(self) -> Recipe:
+        """The recipe of every search."""
+        return self.matrix.recipe
+
+    @property
+    def jobs(self) -> list[Job]:
+        """Every job, inputs first."""
+        return self.matrix.jobs
+
+
+Record = RunRecord | TransferRecord
+R = TypeVar("R", RunRecord, TransferRecord, Record)
+
 
 def run_id(recipe: Recipe) -> str:
     """Return a readable, unique name: the title and the head of the key."""
-    slug = re.sub(r"[^a-zA-Z0-9.]+", "-", recipe.title).strip("-").lower()
-    return f"{slug}-{recipe_key(recipe)[:8]}"
+    return f"{_slug(recipe.title)}-{recipe_key(recipe)[:8]}"
+
+
+def transfer_id(matrix: Matrix) -> str:
+    """Return a readable, unique name of a transfer matrix."""
+    recipe = {k: v for k, v in matrix.recipe.to_dict().items() if k not in DESCRIPTIVE}
+    asked = [{**recipe, "task": ""}, matrix.sources, matrix.targets, matrix.carry]
+    key = hashlib.sha256(canonical(asked).encode()).hexdigest()
+    return f"{_slug(matrix.title)}-{key[:8]}"
+
+
+def _slug(title: str) -> str:
+    return re.sub(r"[^a-zA-Z0-9.]+", "-", title).strip("-").lower()
 
 
 def note(
@@ -72,6 +117,31 @@ def note(
     return name
 
 
+def note_transfer(
+    store: Store,
+    matrix: Matrix,
+    state: str,
+    failed: Mapping[str, str] | None = None,
+    command: str = "",
+) -> str:
+    """Write a transfer matrix into the store's list, as :func:`note` does a run."""
+    name = transfer_id(matrix)
+    data = {
+        "recipe": matrix.recipe.to_dict(),
+        "sources": matrix.sources,
+        "targets": matrix.targets,
+        "carry": matrix.carry,
+        "fingerprints": matrix.fingerprints,
+        "footing": matrix.footing.to_json(),
+        "started": time.time(),
+        "state": state,
+        "failed": dict(failed or {}),
+        "command": command,
+    }
+    atomic_write(store.root / "transfers" / f"{name}.json", json.dumps(data, indent=1).encode())
+    return name
+
+
 def listed(store: Store, names: tuple[str, ...] = ()) -> list[RunRecord]:
     """Return the store's runs, oldest first; ``names`` picks some by id, recipe name, or id's head.
 
@@ -82,18 +152,37 @@ def listed(store: Store, names: tuple[str, ...] = ()) -> list[RunRecord]:
         BadInput: a name fits no run, or the run's recipe cannot be read any more.
         StoreError: a run's file is damaged.
     """
+    return _picked(_every(store, "runs", _read, names), names)
+
+
+def recorded(store: Store, names: tuple[str, ...] = ()) -> list[Record]:
+    """Return the store's runs and transfer matrices, as :func:`listed` does the runs.
+
+    Raises:
+        BadInput, StoreError: see :func:`listed`.
+    """
+    found: list[Record] = [*_every(store, "runs", _read, names)]
+    found += _every(store, "transfers", _read_transfer, names)
+    return _picked(found, names)
+
+
+def _every(store: Store, folder: str, read: Callable[[Path], R], names: tuple[str, ...]) -> list[R]:
     found = []
-    for path in (store.root / "runs").glob("*.json"):
+    for path in (store.root / folder).glob("*.json"):
         try:
-            found.append(_read(path))
+            found.append(read(path))
         except BadInput as error:
             if path.stem in names:
                 raise
             print(f"lth-zoo: warning: run {path.stem} is left out: {error}", file=sys.stderr)
+    return found
+
+
+def _picked(found: list[R], names: tuple[str, ...]) -> list[R]:
     found.sort(key=lambda r: r.started)
     if not names:
         return found
-    picked = []
+    picked: list[R] = []
     for name in names:
         # A whole name first: `quick` is not the head of `quick-conv`.
         fits = [r for r in found if name in (r.id, r.recipe.name)]
@@ -104,12 +193,33 @@ def listed(store: Store, names: tuple[str, ...] = ()) -> list[RunRecord]:
     return picked
 
 
-def _read(path: Any) -> RunRecord:
+def _read(path: Path) -> RunRecord:
     try:
         data = json.loads(path.read_text())
         recipe = Recipe.from_dict(data.pop("recipe"))
         registry.check("tasks", recipe.task)
         return RunRecord(id=path.stem, recipe=recipe, **data)
+    except BadInput:
+        raise
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise StoreError(f"{path} is damaged: {error}") from error
+
+
+def _read_transfer(path: Path) -> TransferRecord:
+    try:
+        data = json.loads(path.read_text())
+        recipe = Recipe.from_dict(data.pop("recipe"))
+        for task in data["fingerprints"]:
+            registry.check("tasks", task)
+        matrix = Matrix(
+            recipe,
+            tuple(data.pop("sources")),
+            tuple(data.pop("targets")),
+            data.pop("carry"),
+            data.pop("fingerprints"),
+            Footing.from_json(data.pop("footing")),
+        )
+        return TransferRecord(id=path.stem, matrix=matrix, **data)
     except BadInput:
         raise
     except (OSError, ValueError, TypeError, KeyError) as error:

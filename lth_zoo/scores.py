@@ -43,14 +43,15 @@ class ScoreContext:
     def pairs(self) -> Iterable[tuple[str, Tensor, Tensor]]:
         """Yield (name, initial, final) weights in float32 or better."""
         for name in self.masks:
-            yield name, _wide(self.states["init"][name]), _wide(self.states["final"][name])
+            yield name, wide(self.states["init"][name]), wide(self.states["final"][name])
 
 
-def needs(*states: str) -> Callable[[Callable[[ScoreContext], Scores]], Any]:
-    """Declare which states a score reads."""
+def needs(*states: str, data: bool = False) -> Callable[[Callable[[ScoreContext], Scores]], Any]:
+    """Declare which states a score reads, and whether it reads training batches."""
 
     def mark(score: Callable[[ScoreContext], Scores]) -> Callable[[ScoreContext], Scores]:
         score.needs = states  # type: ignore[attr-defined]
+        score.data = data  # type: ignore[attr-defined]
         return score
 
     return mark
@@ -66,14 +67,15 @@ def score(name: str, ctx: ScoreContext) -> Scores:
     return found
 
 
-def _wide(tensor: Tensor) -> Tensor:
+def wide(tensor: Tensor) -> Tensor:
+    """Return a tensor in float32 or better."""
     return tensor if tensor.dtype in (torch.float32, torch.float64) else tensor.float()
 
 
 @needs()
 def magnitude(ctx: ScoreContext) -> Scores:
     """|w| of the model as it is (Han et al. 2015)."""
-    return {n: _wide(ctx.model.get_parameter(n).detach()).abs() for n in ctx.masks}
+    return {n: wide(ctx.model.get_parameter(n).detach()).abs() for n in ctx.masks}
 
 
 @needs()
@@ -85,19 +87,19 @@ def random(ctx: ScoreContext) -> Scores:
 @needs("final")
 def large_final(ctx: ScoreContext) -> Scores:
     """|w_f|: what IMP uses."""
-    return {n: _wide(ctx.states["final"][n]).abs() for n in ctx.masks}
+    return {n: wide(ctx.states["final"][n]).abs() for n in ctx.masks}
 
 
 @needs("final")
 def small_final(ctx: ScoreContext) -> Scores:
     """-|w_f|: the smallest survive; a control that should lose."""
-    return {n: -_wide(ctx.states["final"][n]).abs() for n in ctx.masks}
+    return {n: -wide(ctx.states["final"][n]).abs() for n in ctx.masks}
 
 
 @needs("init")
 def large_init(ctx: ScoreContext) -> Scores:
     """|w_i|: needs no training."""
-    return {n: _wide(ctx.states["init"][n]).abs() for n in ctx.masks}
+    return {n: wide(ctx.states["init"][n]).abs() for n in ctx.masks}
 
 
 @needs("init", "final")

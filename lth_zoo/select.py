@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from math import floor, prod
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, get_args
 
 import numpy as np
 import torch
@@ -20,18 +20,23 @@ from torch import Tensor
 from .errors import BadInput, unknown
 from .masks import Masks
 
-Scope = Literal["global", "layer", "group", "erk", "uniform"]
+Scope = Literal["global", "layer", "group", "erk", "uniform", "row"]
 K = TypeVar("K")
 Array = np.ndarray[Any, Any]
-SCOPES: tuple[str, ...] = ("global", "layer", "group", "erk", "uniform")
+SCOPES: tuple[str, ...] = get_args(Scope)
 
 
 @dataclass(frozen=True)
 class Pool:
-    """Tensors that share one threshold, and how many of their weights stay."""
+    """Tensors that share one threshold, and how many of their weights stay.
+
+    With an ``axis`` it is one tensor whose rows along that dimension have one threshold each
+    and keep the same number, give or take one.
+    """
 
     names: tuple[str, ...]
     keep: int
+    axis: int | None = None
 
 
 def round_half_up(value: Fraction) -> int:
@@ -59,6 +64,7 @@ def allocate(
     total: Fraction | None = None,
     groups: Mapping[str, str] | None = None,
     caps: Mapping[str, int] | None = None,
+    axes: Mapping[str, int] | None = None,
 ) -> list[Pool]:
     """Share the kept weights out over pools.
 
@@ -67,12 +73,14 @@ def allocate(
         density: kept share of each pool (``global``: of all).
         scope: ``global`` one pool; ``group`` one a group; ``layer`` the same density in each
             tensor; ``uniform`` the same, with the first tensor dense; ``erk`` densities by the
-            Erdos-Renyi-kernel rule, proportional to (sum of dimensions) / (product of them).
+            Erdos-Renyi-kernel rule, proportional to (sum of dimensions) / (product of them);
+            ``row`` as ``layer``, with a threshold for each output (Sun et al. 2023, Wanda).
         overrides: tensors with a density of their own; each is a pool.
         total: if given, overrides are kept but the whole is shifted to hit this density
             exactly: every density d becomes d**t for the one t that does it.
         groups: prunable name -> group, for ``group``.
         caps: prunable name -> number of candidates, where earlier masks limit them.
+        axes: prunable name -> dimension of its outputs, for ``row``; 0 where not given.
 
     Raises:
         BadInput: unknown scope, an override names no prunable tensor, or a total that the
@@ -94,7 +102,8 @@ def allocate(
     budget = round_half_up(sum((shares[k] * sizes[k] for k in shares), Fraction(0)))
     room = {k: sum(caps[n] for n in k) for k in shares} if caps else sizes
     counts = largest_remainder({k: shares[k] * sizes[k] for k in shares}, budget, room)
-    return [Pool(names, counts[names]) for names in shares]
+    rows = {n: (axes or {}).get(n, 0) for n in shapes} if scope == "row" else {}
+    return [Pool(names, counts[names], rows.get(names[0])) for names in shares]
 
 
 def _shares(
@@ -113,7 +122,7 @@ def _shares(
         for name in free:
             members.setdefault(groups.get(name, ""), []).append(name)
         return {tuple(names): density for names in members.values()}
-    if scope == "layer":
+    if scope in ("layer", "row"):
         return {(name,): density for name in free}
     raw = {n: Fraction(sum(shapes[n]), prod(shapes[n])) for n in free}
     dense: set[str] = set()
@@ -211,6 +220,9 @@ def select(
         names = sorted(pool.names)
         flat = [_flat(scores[n], n) for n in names]
         allowed = [within[n].reshape(-1) if within is not None else None for n in names]
+        if pool.axis is not None and scores[names[0]].dim() > 1:
+            masks[names[0]] = _top_rows(flat[0], allowed[0], scores[names[0]].shape, pool)
+            continue
         for name, kept in zip(names, _top(flat, allowed, pool.keep), strict=True):
             masks[name] = kept.reshape(scores[name].shape)
     return Masks(masks)
@@ -248,6 +260,29 @@ def _top(flat: list[Tensor], allowed: list[Tensor | None], keep: int) -> list[Te
         k[places] = True
         ties -= len(places)
     return kept
+
+
+def _top_rows(flat: Tensor, allowed: Tensor | None, shape: torch.Size, pool: Pool) -> Tensor:
+    """Return the mask of the highest scores of every row along the pool's axis."""
+    assert pool.axis is not None
+    rows = flat.reshape(shape).movedim(pool.axis, 0)
+    lines = rows.reshape(len(rows), -1) + 0.0  # + 0: a negative zero ties with a positive one
+    room = dict.fromkeys(range(len(lines)), lines.shape[1])
+    if allowed is not None:
+        free = allowed.reshape(shape).movedim(pool.axis, 0).reshape(lines.shape)
+        lines = lines.masked_fill(~free, -torch.inf)
+        room = dict(enumerate(free.sum(1).tolist()))
+    if pool.keep > sum(room.values()):
+        raise BadInput(f"cannot keep {pool.keep:,} of {sum(room.values()):,} candidates")
+    share = Fraction(pool.keep, len(lines))
+    counts = largest_remainder(dict.fromkeys(room, share), pool.keep, room)
+    keep, values = np.array(list(counts.values()))[:, None], lines.numpy()
+    place = np.clip(values.shape[1] - keep, 0, values.shape[1] - 1)
+    threshold = np.take_along_axis(np.sort(values, axis=1), place, axis=1)
+    above, ties = values > threshold, values == threshold
+    ties &= ties.cumsum(1) <= keep - above.sum(1, keepdims=True)
+    kept = torch.from_numpy((above | ties) & (keep > 0))
+    return kept.reshape(rows.shape).movedim(0, pool.axis).contiguous()
 
 
 def _count(mask: Tensor) -> int:

@@ -21,10 +21,12 @@ from torch import Tensor, nn
 
 from .card import card
 from .errors import BadInput, LthZooError, StoreError, TicketError
-from .folder import CARD, MASKS, META, STATE, check_place, opened, sealed
+from .folder import CARD, MASKS, META, STATE, check_place, fetched, opened, sealed
 from .formats import dump_masks, dump_tensors, load_masks, load_tensors, state_fingerprint
 from .jobs import canonical
 from .masks import Masks
+from .placing import Places, check_places, head_fits, places, renamed, zero_
+from .pretrained import Pretrained, digest
 from .protocols import Signature, adapter_of
 from .seeds import seeded
 
@@ -35,7 +37,9 @@ class Ticket:
 
     ``masks`` says what is kept; ``state`` is the model's state dict at the rewind point, its
     pruned entries 0; ``meta`` is plain data: model, signature, recipe, level, seed, metrics,
-    curve, cost, library versions.
+    curve, cost, library versions. Of a start that is a public checkpoint the state holds only
+    what the checkpoint lacks (the head), and ``meta["pretrained"]`` names the rest
+    (:class:`~lth_zoo.pretrained.Pretrained`). Names are the base model's, without ``bert.``.
     """
 
     masks: Masks
@@ -45,7 +49,10 @@ class Ticket:
     def __post_init__(self) -> None:
         # Cloned: a ticket that aliases a live model would train along with it.
         state = {name: tensor.detach().cpu().clone() for name, tensor in self.state.items()}
+        pretrained = self.pretrained
         for name, mask in self.masks.items():
+            if name not in state and pretrained and name in pretrained.digests:
+                continue
             if name not in state:
                 raise TicketError(f"mask {name!r} has no tensor in the state")
             if state[name].shape != mask.shape:
@@ -62,12 +69,17 @@ class Ticket:
 
     @property
     def id(self) -> str:
-        """sha256 over masks, starting state and recipe key: the same search has the same id."""
-        parts = [
+        """sha256 over masks, starting state and recipe key: the same search has the same id.
+
+        The fingerprint and the digests of a checkpoint stand for what the state leaves to it.
+        """
+        parts: list[Any] = [
             self.masks.digest(),
             state_fingerprint(dict(self.state)),
             self.meta.get("recipe_key"),
         ]
+        if pretrained := self.pretrained:
+            parts += [pretrained.fingerprint, dict(pretrained.digests)]
         return hashlib.sha256(canonical(parts).encode()).hexdigest()
 
     @property
@@ -75,51 +87,114 @@ class Ticket:
         """Removed share of the prunable weights."""
         return self.masks.sparsity
 
+    @property
+    def pretrained(self) -> Pretrained | None:
+        """The public checkpoint that the ticket starts from; None where its state is whole."""
+        return Pretrained.read(self.meta)
+
     # -- use ------------------------------------------------------------------------------
 
     def materialize(self, trust_code: bool = False) -> nn.Module:
-        """Return an ordinary module: built, rewound and masked.
+        """Return an ordinary module: built, rewound and masked, with no hooks on it.
 
-        A model of ``module:function`` is somebody's code: it is only imported with
-        ``trust_code``.
+        A Hugging Face model's ``save_pretrained`` writes a folder that ``from_pretrained``
+        reloads with the same logits. A model of ``module:function`` is somebody's code: it is
+        only imported with ``trust_code``.
 
         Raises:
             BadInput: the ticket names no model, or its code is not trusted.
-            TicketError: a tensor does not fit.
+            TicketError: a tensor does not fit: the checkpoint is not what it was.
         """
         name = self.meta.get("model")
         if not name or name.startswith("object/"):
             raise BadInput("the ticket names no model that can be built; use apply_to(model)")
         if ":" in name and not trust_code:
             raise BadInput(f"model {name!r} imports code; pass trust_code=True if you trust it")
-        shape = self.meta["signature"]
+        name = self.pretrained.pinned(name) if self.pretrained else name
         with seeded(0, "init"):
-            model = adapter_of(name).build(name, Signature(tuple(shape["input"]), shape["output"]))
+            model = adapter_of(name).build(name, self._signature())
+        where = self._places(model)
+        if not head_fits(where, self._head(where), model):
+            raise TicketError(f"the head of {type(model).__name__} is not the ticket's")
         self.apply_to(model)
         return model
 
-    def apply_to(self, model: nn.Module) -> Masks:
-        """Load the state into a model and prune it; returns the masks, to be enforced.
+    def apply_to(self, model: nn.Module, *, start: Literal["ticket", "any"] = "ticket") -> Masks:
+        """Rewind a model to the ticket's start and prune it; returns the masks for it.
+
+        The masks have the model's own names: ``with ticket.apply_to(model).enforced(model)``.
+        A Hugging Face model may be the ticket's own, the same base under another task's head,
+        or the base alone. The ticket's head is loaded if the model's has the same names and
+        shapes, else the model's own stays. What the ticket left to a public checkpoint must
+        be in the model already, and is checked value by value.
+
+        ``start="any"`` changes no weight but the pruned: for another start, such as a
+        re-initialised control.
 
         Raises:
-            TicketError: a tensor is missing, left over, or of another shape.
+            TicketError: a tensor is missing, left over, of another shape, or (of a checkpoint)
+                of other values. The model is then as it was.
         """
+        if start not in ("ticket", "any"):
+            raise BadInput(f"start {start!r} is not ticket (its own) or any (the model's)")
+        where = self._places(model)
+        masks = renamed(self.masks, where)
+        if start == "ticket":
+            self._check_checkpoint(where, model)
+            head = self._head(where)
+            state = {n: t for n, t in self.state.items() if n in where.found and n not in head}
+            if head_fits(where, head, model):
+                state |= head
+            model.load_state_dict({where.found[n]: t for n, t in state.items()}, strict=False)
+        zero_(model, masks)
+        return masks
+
+    def masks_for(self, model: nn.Module) -> Masks:
+        """Return the masks under a model's own names, to be enforced; changes nothing.
+
+        Raises:
+            TicketError: the model is another one; the message names the tensors.
+        """
+        return renamed(self.masks, self._places(model))
+
+    def _signature(self) -> Signature:
+        said = self.meta["signature"]
+        return Signature(tuple(said["input"]), said["output"], said.get("answer", "classes"))
+
+    def _places(self, model: nn.Module) -> Places:
+        pretrained = self.pretrained
+        names = [*self.state, *(pretrained.digests if pretrained else ())]
+        where = places(names, model, lambda name: self._in_family(name, model))
+        tensors = {**self.masks, **self.state}
+        check_places(where, {n: tuple(t.shape) for n, t in tensors.items()}, self.masks, model)
+        return where
+
+    def _in_family(self, name: str, model: nn.Module) -> str:
+        """Return the name that the family of models gives a tensor in this one."""
+        try:
+            family = adapter_of(self.meta.get("model") or "")
+        except BadInput:  # an object, or an imported ticket: names are what they are
+            return name
+        one = Masks({name: torch.ones(1, dtype=torch.bool)})
+        return next(iter(family.fit(one, model)))
+
+    def _head(self, where: Places) -> dict[str, Tensor]:
+        return {n: t for n, t in self.state.items() if n in where.head}
+
+    def _check_checkpoint(self, where: Places, model: nn.Module) -> None:
+        """Assert that a model holds what the ticket left to a checkpoint."""
+        pretrained = self.pretrained
+        if pretrained is None:
+            return
         theirs = model.state_dict()
-        for name, tensor in self.state.items():
-            if name not in theirs:
-                raise TicketError(f"the model has no tensor {name!r}")
-            if theirs[name].shape != tensor.shape:
-                raise TicketError(
-                    f"{name!r} is {tuple(theirs[name].shape)} in the model, "
-                    f"{tuple(tensor.shape)} in the ticket"
-                )
-        if missing := sorted(set(theirs) - set(self.state)):
-            raise TicketError(
-                f"the ticket has no tensor {missing[0]!r} (of {len(missing)} missing)"
-            )
-        model.load_state_dict(dict(self.state))
-        self.masks.apply_(model)
-        return self.masks
+        odd = [
+            name
+            for name, known in pretrained.digests.items()
+            if name in where.found and name not in where.head
+            if digest(name, theirs[where.found[name]], self.masks) != known
+        ]
+        if odd:
+            raise TicketError(pretrained.refusal(odd, theirs[where.found[odd[0]]].dtype))
 
     # -- files ----------------------------------------------------------------------------
 
@@ -154,14 +229,16 @@ class Ticket:
     def _dump_state(self) -> bytes:
         """Keep the values that are kept, flat, and every unmasked tensor whole."""
         tensors = {n: t[self.masks[n]] if n in self.masks else t for n, t in self.state.items()}
-        return dump_tensors(tensors, {"compact": sorted(self.masks)})
+        return dump_tensors(tensors, {"compact": sorted(self.masks.keys() & self.state.keys())})
 
     def counts(self) -> dict[str, int]:
         """Return kept and prunable weights, and all parameters and buffers, as denominators."""
+        pretrained = self.pretrained
+        borrowed = pretrained.values if pretrained else 0
         return {
             "kept": self.masks.kept,
             "prunable": self.masks.size,
-            "all": sum(t.numel() for t in self.state.values()),
+            "all": sum(t.numel() for t in self.state.values()) + borrowed,
         }
 
     @classmethod
@@ -173,7 +250,7 @@ class Ticket:
         """
         folder = Path(source)
         if not folder.is_dir():
-            folder = _fetch(str(source), revision)
+            folder = fetched(str(source), revision)
         meta, files = opened(folder)
         try:
             masks, state = _unpacked(files)
@@ -265,16 +342,3 @@ def _unpacked(files: Mapping[str, bytes]) -> tuple[Masks, dict[str, Tensor]]:
         state[name] = torch.zeros(mask.shape, dtype=values.dtype)
         state[name][mask] = values
     return masks, state
-
-
-def _fetch(source: str, revision: str | None) -> Path:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-
-    try:
-        found = snapshot_download(source, revision=revision, allow_patterns=[META, MASKS, STATE])
-    except (HFValidationError, HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
-        raise TicketError(
-            f"{source!r} is neither a ticket folder nor to be had from the hub: {error}"
-        ) from error
-    return Path(found)

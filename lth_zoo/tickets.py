@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import registry
 from .errors import BadInput
 from .experiment import Arm
-from .formats import load_masks, load_snapshot
+from .formats import load_masks
 from .jobs import DENSE, TICKET
+from .masks import Masks
+from .pretrained import Pretrained, borrowed
+from .protocols import Adapter, adapter_of
 from .recipe import Recipe
 from .runs import recipe_key
-from .session import MASKS, STATE, cached_task
+from .session import MASKS, cached_task, public_tensors, read_state
 from .store import Store
 from .ticket import Ticket
 from .trials.results import Results
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from .api import Finished
 
 
@@ -51,7 +58,33 @@ def ticket_of(arm: Arm, finished: Finished, store: Store, data: Path | None = No
     for verdict in finished.verdicts:
         if verdict.level == level.index and len(recipe.seeds) > 1:
             meta["verdict"] = verdict.to_json()
-    return Ticket(load_masks(masks.read(MASKS)), load_snapshot(start.read(STATE)).state, meta)
+    state = read_state(start, "start").state
+    return assembled(load_masks(masks.read(MASKS)), state, meta, adapter_of(recipe.model))
+
+
+def assembled(
+    masks: Masks, state: Mapping[str, Tensor], meta: dict[str, Any], family: Adapter
+) -> Ticket:
+    """Return the ticket of masks and a start that have the names of ``meta["model"]``.
+
+    Its names lose the family's prefix. Where every masked tensor that the model's public
+    checkpoint has is bit for bit the same in the start, what the checkpoint holds is left to it.
+    """
+    prefix, public = family.prefix(meta["model"]), family.checkpoint(meta["model"])
+    ours = public_tensors(state, public, prefix) if public else {}
+    if prefix:  # tensor names are the library's
+        library = {"transformers": version("transformers")}
+        meta = {**meta, "versions": {**meta.get("versions", {}), **library}}
+    masks = Masks({n.removeprefix(prefix): m for n, m in masks.items()})
+    plain = {n.removeprefix(prefix): t for n, t in state.items()}
+    shared = borrowed(plain, {n.removeprefix(prefix): k for n, k in ours.items()})
+    known = set(masks) & public.digests.keys() if public else set()
+    if public is None or not known or not known <= shared:
+        return Ticket(masks, plain, meta)
+    theirs = {n: t for n, t in plain.items() if n in shared}
+    pointer = Pretrained.of(public, theirs, masks, transformers=version("transformers"))
+    own = {n: t for n, t in plain.items() if n not in shared}
+    return Ticket(masks, own, {**meta, "pretrained": pointer.to_meta()})
 
 
 def _curve(results: Results, arm: Arm) -> list[dict[str, float]]:

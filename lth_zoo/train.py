@@ -8,7 +8,7 @@ what the uninterrupted one would have done.
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .backend import backend_for, optimizer_for
+from .backend import backend_for, grouped, optimizer_for
 from .errors import Diverged, LthZooError
 from .hooks import Hook, overridden
 from .masks import Enforcer, Masks, elementwise, unwrap
@@ -52,6 +52,8 @@ class Loop:
         start: a snapshot to continue from, optimiser included; its iteration is ``begin``.
         begin, end: iterations; the schedule and the data order follow them.
         hooks: observers.
+        groups: parameter name -> options of its own for the optimiser; ``rate`` multiplies the
+            learning rate.
         device: ``cpu``, ``cuda``, ``cuda:1`` ...
 
     Raises:
@@ -70,6 +72,7 @@ class Loop:
         begin: int = 0,
         end: int | None = None,
         hooks: Sequence[Hook] = (),
+        groups: Mapping[str, Mapping[str, float]] | None = None,
         device: str = "cpu",
     ) -> None:
         self.backend = backend_for(device, training.precision)
@@ -83,7 +86,7 @@ class Loop:
         task.to(self.backend.device)
         self.names = {p: n for n, p in model.named_parameters()}
         self.average = self._start_average()
-        self.parts = self._build_parts()
+        self.parts = self._build_parts(groups or {})
         self.masks: Masks | None = None
         self.enforcer: Enforcer | None = None
         if start is not None:
@@ -103,12 +106,13 @@ class Loop:
 
     # -- set-up -------------------------------------------------------------------------
 
-    def _build_parts(self) -> list[_Part]:
+    def _build_parts(self, options: Mapping[str, Mapping[str, float]]) -> list[_Part]:
         every = [p for p in self.model.parameters() if p.requires_grad]
         parts = []
         for objective in self.task.objectives(self.model):
             own = list(objective.parameters(self.model)) if objective.parameters else every
-            optimizer = self.backend.wrap(optimizer_for(self.training, own))
+            groups = grouped(own, self.names, options)
+            optimizer = self.backend.wrap(optimizer_for(self.training, groups))
             ids = {id(p) for p in own}
             parts.append(_Part(objective, own, optimizer, [p for p in every if id(p) not in ids]))
         return parts
@@ -170,7 +174,7 @@ class Loop:
             for parameter in part.others:
                 parameter.requires_grad_(False)
             for group in part.optimizer.param_groups:
-                group["lr"] = rate
+                group["lr"] = rate * group.get("rate", 1.0)
             for _ in range(part.objective.repeats):
                 for _ in range(training.accumulation):
                     if batch is None or part.objective.batch == "fresh":

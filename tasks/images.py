@@ -7,14 +7,14 @@ says how to read them (:meth:`ImageClassification.read`) and how to scale them.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, ClassVar
 
 from lth_zoo.errors import BadInput, unknown
 from lth_zoo.protocols import SPLITS, Objective, Signature, Split, Task
+from lth_zoo.tasks.evaluation import evaluating
 
 if TYPE_CHECKING:
     import numpy as np
@@ -210,26 +210,6 @@ def flip_and_crop(pixels: Tensor, rng: torch.Generator) -> Tensor:
     start = row * padded.shape[3] + left[:, None, None]
     windows = source.view(-1).unfold(0, width, 1)
     return windows.index_select(0, start.view(-1)).view(pixels.shape)
-
-
-@contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """Run the block in evaluation mode without gradients; restore modes and generators after.
-
-    Not in inference mode: what a model makes there and keeps (a cached mask, a lazy layer)
-    cannot be trained with later.
-    """
-    import torch
-
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        cuda = [torch.cuda.current_device()] if torch.cuda.is_initialized() else []
-        with torch.random.fork_rng(cuda), torch.no_grad():
-            yield
-    finally:
-        for module, training in modes:
-            module.training = training
 
 
 def fixed_order(n: int, seed: int) -> np.ndarray:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -17,6 +18,7 @@ os.environ |= {
     "HF_DATASETS_OFFLINE": "1",
     "TOKENIZERS_PARALLELISM": "false",
     "MPLBACKEND": "Agg",
+    "LTH_ZOO_CACHE": str(ROOT / "build" / "test-cache"),
 }
 
 settings.register_profile("repeatable", deadline=None, derandomize=True)
@@ -39,3 +41,24 @@ def data_dir() -> Path:
     if not folder.is_dir():
         pytest.skip("no real data: set LTH_ZOO_DATA to a folder with mnist/, cifar10_subset/, ...")
     return folder
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A place for a store of the module's own."""
+    return tmp_path_factory.mktemp("ticket") / "store"
+
+
+@pytest.fixture(scope="module")
+def ticket(store: Path) -> Any:
+    """A tiny ticket of LeNet on digits, found once a module."""
+    from forge import find
+
+    return find(store)
+
+
+@pytest.fixture
+def folder(ticket: Any, tmp_path: Path) -> Path:
+    """The folder of that ticket, to be damaged."""
+    place: Path = ticket.save_pretrained(tmp_path / "ticket")
+    return place

@@ -12,14 +12,18 @@ from typing import Any
 
 import image_files
 import pytest
+import squad_forms
+import tiny_texts
+import toy_units
 from test_hub import write_parquet
 
-from lth_zoo.finders import IMP, OneShot
+from lth_zoo.finders import IMP, EarlyBird, InstantSoup, MaskTraining, Movement, OneShot, Structured
 from lth_zoo.protocols import Signature, Task, task_of
 from lth_zoo.tasks.vision import HubImages
 
 #: adapter -> (model, what the task feeds it)
 ADAPTERS: dict[str, list[tuple[str, Signature]]] = {
+    "bert": [(str(Path(__file__).with_name("tiny_bert.json")), Signature((12,), 10))],
     "cnn": [
         ("lenet-300-100x0.1", Signature((1, 8, 8), 10)),
         ("lenet-5x0.2", Signature((1, 16, 16), 10)),
@@ -39,6 +43,23 @@ TASKS: dict[str, Callable[[Path | None, Path], Task]] = {
     "cifar10": lambda data, tmp: small_cifar("cifar10", tmp),
     "cifar100": lambda data, tmp: small_cifar("cifar100", tmp),
     "image/": lambda data, tmp: pictures(tmp),
+    "mlm/": lambda data, tmp: plain_text(tmp),
+    "pydocs/mlm": lambda data, tmp: task_of("pydocs/mlm"),
+    "pydocs/order": lambda data, tmp: task_of("pydocs/order"),
+    "pydocs/shuffle": lambda data, tmp: task_of("pydocs/shuffle"),
+    "pydocs/topic": lambda data, tmp: task_of("pydocs/topic"),
+    "squad": lambda data, tmp: questions("squad", tmp),
+    "squad-v2": lambda data, tmp: questions("squad-v2", tmp),
+    "glue/cola": lambda data, tmp: glue("cola", tmp),
+    "glue/mnli": lambda data, tmp: glue("mnli", tmp),
+    "glue/mrpc": lambda data, tmp: glue("mrpc", tmp),
+    "glue/qnli": lambda data, tmp: glue("qnli", tmp),
+    "glue/qqp": lambda data, tmp: glue("qqp", tmp),
+    "glue/rte": lambda data, tmp: glue("rte", tmp),
+    "glue/sst2": lambda data, tmp: glue("sst2", tmp),
+    "glue/stsb": lambda data, tmp: glue("stsb", tmp),
+    "glue/wnli": lambda data, tmp: real("glue/wnli", data),
+    "text/": lambda data, tmp: reviews(tmp),
 }
 
 
@@ -65,9 +86,38 @@ def pictures(folder: Path) -> Task:
     return HubImages("image/cats", folder)
 
 
+def glue(name: str, folder: Path) -> Task:
+    """The published rules on 100 random texts in the published file form."""
+    if not (folder / "glue").exists():
+        tiny_texts.write_glue(folder, name)
+    return tiny_texts.small(name)(f"glue/{name}", folder)
+
+
+def reviews(folder: Path) -> Task:
+    """A table of texts in a local file."""
+    texts = tiny_texts.sentences(60)
+    lines = [f"{text},{'good' if 'cat' in text else 'bad'}" for text in texts]
+    (folder / "reviews.csv").write_text("\n".join(["body,verdict", *lines]) + "\n")
+    return task_of("text/reviews.csv:body:verdict", folder)
+
+
+def plain_text(folder: Path) -> Task:
+    """A text file of 400 different lines."""
+    (folder / "lines.txt").write_text("\n".join(tiny_texts.sentences(400)))
+    return task_of("mlm/lines.txt", folder)
+
+
+def questions(name: str, folder: Path) -> Task:
+    """Eight articles of questions in the original JSON; three in the test part."""
+    version = {"squad": "1.1", "squad-v2": "2.0"}[name]
+    squad_forms.write_json(folder / "squad", version, impossible=name == "squad-v2")
+    return task_of(name, folder)
+
+
 #: finder -> (its settings, sparsity, kept weights of each level by hand, nested?); the model
-#: has three tensors of 64 x 30, 30 x 10 and 10 x 10 weights: 2,320 in all
-FINDERS: dict[str, list[tuple[Any, float, list[int], bool]]] = {
+#: has three tensors of 64 x 30, 30 x 10 and 10 x 10 weights: 2,320 in all. A fifth entry holds
+#: fields of the recipe, for a finder that the model alone does not suit.
+FINDERS: dict[str, list[tuple[Any, ...]]] = {
     "imp": [
         (IMP(rate=0.5), 0.875, [1160, 580, 290], True),
         (IMP(rate=0.3), 0.5, [1624, 1160], True),  # 0.7, then clipped at 0.5
@@ -80,14 +130,50 @@ FINDERS: dict[str, list[tuple[Any, float, list[int], bool]]] = {
         (IMP(rate=0.5, scope="layer"), 0.75, [1160, 580], True),
         (IMP(rate=0.5, scope="group"), 0.75, [1160, 580], True),
         (IMP(rate=0.5, scope="erk"), 0.75, [1160, 580], True),
+        (IMP(rate=0.5, scope="row", score="wanda"), 0.75, [1160, 580], True),
         (IMP(rate=0.05, scope="uniform", levels=2), 0.9, [2204, 2094], True),
         (IMP(rate=0.5, score="random", rewind="fresh"), 0.75, [1160, 580], True),
+    ],
+    "mask-training": [
+        (MaskTraining(), 0.9, [232], True),
+        (MaskTraining(scope="layer", scores="random", initial_density=1.0), 0.5, [1160], True),
+        (MaskTraining(scope="erk", iterations=2, rewind="step=2"), 0.7, [696], True),
+        (MaskTraining(), 0.0, [], True),
+    ],
+    "movement": [
+        (Movement(), 0.9, [232], True),
+        (Movement(scope="layer", iterations=3, rewind="none=2"), 0.5, [1160], True),
+        (Movement(soft=True, rewind="learning-rate"), 0.7, [696], True),
     ],
     "one-shot": [
         (OneShot(), 0.9, [232], True),
         (OneShot(after="start", scope="layer"), 0.5, [1160], True),
+        (OneShot(score="gradient", scope="row"), 0.9, [232], True),
         (OneShot(score="magnitude_increase", rewind="step=2"), 0.3, [1624], True),
         (OneShot(), 0.0, [], True),
+    ],
+}
+
+#: Half of 30 and of 10 units: 64 x 15 + 15 x 5 + 5 x 10 weights.
+UNITS = {"model": toy_units.MODEL}
+FINDERS |= {
+    "structured": [
+        (Structured(), 0.5, [1085], True, UNITS),
+        # 23 and 8 units, then 15 and 5.
+        (Structured(levels=2, score="magnitude"), 0.5, [1736, 1085], True, UNITS),
+        (Structured(after="start", neurons=0.2, rewind="step=2"), 0.5, [1706], True, UNITS),
+        (Structured(score="random"), 0.0, [], True, UNITS),
+    ],
+    "instant-soup": [
+        (InstantSoup(main="2", clone="1", clones=2, rate=0.3), 0.5, [1160], True),
+        (InstantSoup(rounds=1, rewind="none=2"), 0.9, [232], True),
+        (InstantSoup(), 0.0, [], True),
+    ],
+    "early-bird": [
+        (EarlyBird(every="1", window=2), 0.9, [232], True),
+        (EarlyBird(scope="row", rewind="step=2"), 0.5, [1160], True),
+        (EarlyBird(structure=True, every="1"), 0.5, [1085], True, UNITS),
+        (EarlyBird(), 0.0, [], True),
     ],
 }
 
@@ -95,6 +181,8 @@ FINDERS: dict[str, list[tuple[Any, float, list[int], bool]]] = {
 SCORES: dict[str, tuple[str, ...]] = {
     "magnitude": (),
     "random": (),
+    "wanda": (),
+    "gradient": (),
     "large_final": ("final",),
     "small_final": ("final",),
     "large_init": ("init",),
@@ -114,6 +202,7 @@ CONTROLS: dict[str, str] = {
     "one-shot": "total and start",
     "shuffle-blocks": "mask",
     "inverted": "total and start",
+    "random-scores": "total and start",
     "random-labels": "total and start",
 }
 

@@ -9,7 +9,9 @@ from itertools import pairwise
 
 import pytest
 import torch
+import toy_units
 from contract_table import TABLE, row
+from hf_models import save_tiny
 from test_enforced import residue
 from torch import nn
 from torch.nn import functional as F
@@ -47,6 +49,19 @@ def built(name, signature, seed=0):
         return adapter, adapter.build(name, signature)
 
 
+def examples(adapter, signature, size):
+    """Random examples, as that family's models are fed."""
+    rng, example = generator(0, "data"), adapter.example(signature)
+    if isinstance(example, dict):
+        shape = (size, *signature.input)
+        return {"input_ids": torch.randint(4, 40, shape, generator=rng)}
+    return torch.randn(size, *example.shape[1:], generator=rng)
+
+
+def answers(model, inputs):
+    return model(**inputs).logits if isinstance(inputs, dict) else model(inputs)
+
+
 def prunable_tensors(adapter, model):
     return {n: model.get_parameter(n) for n in adapter.prunable(model)}
 
@@ -66,7 +81,7 @@ def test_an_adapter_builds_the_same_model_from_the_same_seed(family, name, signa
             parameter.add_(1)
     twin.load_state_dict(model.state_dict())
     assert same(twin.state_dict(), model.state_dict())
-    answer = model.eval()(torch.zeros(3, *signature.input))
+    answer = answers(model.eval(), examples(adapter, signature, 3))
     assert answer.shape == (3, signature.output)
     assert answer.isfinite().all()
 
@@ -75,19 +90,22 @@ def test_an_adapter_builds_the_same_model_from_the_same_seed(family, name, signa
 def test_what_an_adapter_says_of_its_model(family, name, signature):
     adapter, model = built(name, signature)
     clean, prunable = residue(model), adapter.prunable(model)
-    assert [p.depth for p in prunable.values()] == list(range(len(prunable)))
-    roles = [p.role for p in prunable.values()]
-    assert roles[-1] == "output"
-    assert set(roles[:-1]) <= {"conv", "linear"}
+    depths = [p.depth for p in prunable.values()]
+    assert depths == sorted(depths)
+    assert set(depths) == set(range(depths[-1] + 1))
     for entry, what in prunable.items():
         weight = model.get_parameter(entry)
         assert model.get_submodule(what.layer).weight is weight
         assert weight.dim() >= 2
         assert what.kind == "parameter"
-    assert adapter.head(model) == list(prunable.values())[-1].layer
+    head = adapter.head(model)
+    assert head
+    assert head < model.state_dict().keys()
     masks = Masks.ones(model, prunable)
-    assert list(adapter.carry(masks, model)) == sorted(list(prunable)[:-1])
-    macs = adapter.macs(model, torch.zeros(1, *signature.input))
+    assert list(adapter.carry(masks, model)) == sorted(prunable.keys() - head)
+    assert adapter.optional(model).keys().isdisjoint(prunable)
+    assert {part.tensor for u in adapter.units(model) for part in u.parts} <= prunable.keys()
+    macs = adapter.macs(model, adapter.example(signature))
     assert macs.keys() == prunable.keys()
     assert all(count >= model.get_parameter(n).numel() for n, count in macs.items())
     assert residue(model) == clean
@@ -104,6 +122,19 @@ def test_multiply_accumulates_by_hand():
         adapter, model = built(name, signature)
         macs = adapter.macs(model, torch.zeros(1, *signature.input))
         assert list(macs.values()) == expected
+
+
+@pytest.mark.parametrize(("family", "name", "signature"), MODELS)
+def test_roles_are_those_of_the_family(family, name, signature):
+    adapter, model = built(name, signature)
+    roles = [p.role for p in adapter.prunable(model).values()]
+    if family == "bert":
+        assert set(roles) == {"attention", "ffn"}
+        return
+    assert roles[-1] == "output"
+    assert set(roles[:-1]) <= {"conv", "linear"}
+    last = list(adapter.prunable(model).values())[-1].layer
+    assert {n.rpartition(".")[0] for n in adapter.head(model)} == {last}
 
 
 @pytest.mark.parametrize(("family", "name", "signature"), MODELS)
@@ -124,15 +155,15 @@ def test_resetting_changes_every_prunable_tensor(family, name, signature):
 
 @pytest.mark.parametrize(("family", "name", "signature"), MODELS)
 def test_a_masked_step_keeps_zeros(family, name, signature):
-    _, model = built(name, signature)
+    adapter, model = built(name, signature)
     masks = some_masks(model)
     optimizer = torch.optim.SGD(model.parameters(), 0.1, momentum=0.9, weight_decay=0.1)
-    inputs = torch.randn(8, *signature.input, generator=generator(0, "data"))
+    inputs = examples(adapter, signature, 8)
     start = copy.deepcopy(model)
     with masks.enforced(model.train(), optimizer):
         for _ in range(2):
             optimizer.zero_grad()
-            F.cross_entropy(model(inputs), torch.arange(8)).backward()
+            F.cross_entropy(answers(model, inputs), torch.arange(8)).backward()
             optimizer.step()
             assert pruned_are_zero(model, masks)
     for entry, mask in masks.items():
@@ -141,16 +172,33 @@ def test_a_masked_step_keeps_zeros(family, name, signature):
 
 # -- tasks ------------------------------------------------------------------------------------
 
+#: Most tokens of a text; the tiny model has 48 positions.
+LENGTH = 40
+
+
+@pytest.fixture(scope="module")
+def reader(tmp_path_factory):
+    """The folder of a tiny model that reads text, and a cache of this module's own."""
+    folder = tmp_path_factory.mktemp("reader")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LTH_ZOO_CACHE", str(folder / "cache"))
+        yield str(save_tiny(folder / "model", answer="base"))
+
 
 @pytest.fixture(scope="module", params=registry.names("tasks"))
-def make(request, tmp_path_factory):
-    """A function that makes the task anew, over the same files."""
+def make(request, tmp_path_factory, reader):
+    """A function that makes the task anew, over the same files, as a model reads it."""
     folder = tmp_path_factory.mktemp("task")
     try:
         data = request.getfixturevalue("data_dir")
     except pytest.skip.Exception:
         data = None
-    return lambda: row("tasks", request.param)(data, folder)
+
+    def made():
+        task = row("tasks", request.param)(data, folder)
+        return task.prepared(reader, LENGTH) if reads_text(task) else task.prepared("lenet-5")
+
+    return made
 
 
 @pytest.fixture(scope="module")
@@ -158,10 +206,75 @@ def task(make):
     return make()
 
 
-def learner(task, seed=0):
-    inputs, classes = math.prod(task.signature.input), task.signature.output
-    with seeded(seed, "init"):
-        return nn.Sequential(nn.Flatten(), nn.Linear(inputs, classes))
+def reads_text(task):
+    return hasattr(task, "bound")
+
+
+def learner(task, reader, seed=0):
+    """A model for the task whose answers differ from example to example."""
+    if not reads_text(task):
+        inputs, classes = math.prod(task.signature.input), task.signature.output
+        with seeded(seed, "init"):
+            return nn.Sequential(nn.Flatten(), nn.Linear(inputs, classes))
+    _, model = built(reader, task.signature, seed)
+    rng = generator(seed, "init")
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(torch.randn(parameter.shape, generator=rng), alpha=0.5)
+    return model
+
+
+def numb(task, model):
+    """Take from a model what makes its answers differ."""
+    names = [n for n, _ in model.named_parameters() if n != "1.bias"]
+    if reads_text(task):
+        names = adapter_of("bert-mini").head(model)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters(remove_duplicate=False):
+            parameter.mul_(name not in names)
+
+
+def parts_of(inputs):
+    """What a batch feeds a model, as tensors with a row for each example."""
+    return list(inputs.values()) if isinstance(inputs, dict) else [inputs]
+
+
+def check_inputs(task, inputs, size):
+    if not reads_text(task):
+        assert inputs.shape == (size, *task.signature.input)
+        assert inputs.dtype == torch.float32
+        assert inputs.isfinite().all()
+        return
+    assert inputs["attention_mask"].any(1).all()
+    assert inputs["input_ids"].shape[1] <= task.signature.input[0] == LENGTH
+    for part in inputs.values():
+        assert part.dtype == torch.int64
+        assert part.shape == inputs["input_ids"].shape
+        assert part.min() >= 0
+
+
+def check_labels(task, labels, inputs):
+    answer, size = task.signature.answer, len(labels)
+    assert labels.isfinite().all()
+    if answer == "value":
+        assert labels.dtype == torch.float32
+        assert labels.shape == (size,)
+        return
+    assert labels.dtype == torch.int64
+    width = parts_of(inputs)[0].shape[1]
+    shapes = {"classes": (size,), "span": (size, 2), "tokens": (size, width)}
+    assert labels.shape == shapes[answer]
+    if answer == "tokens":
+        labels = labels[labels != -100]
+    assert labels.min() >= 0
+    assert labels.max() < (width if answer == "span" else task.signature.output)
+
+
+def identities(task, split, inputs):
+    """What makes two examples the same one: the texts, or the pixels."""
+    if reads_text(task):
+        return task.rows(split).keys()
+    return [row.tobytes() for row in inputs.reshape(len(inputs), -1).numpy()]
 
 
 def test_what_a_task_states(make, task):
@@ -173,18 +286,29 @@ def test_what_a_task_states(make, task):
     assert make().signature == task.signature
 
 
+def test_a_task_is_read_as_a_model_reads_it(make, task, reader):
+    if reads_text(task):
+        shorter = make().prepared(reader, LENGTH - 8)
+        assert shorter.signature.input == (LENGTH - 8,)
+        assert shorter.fingerprint() != task.fingerprint()
+        assert task.signature.input == (LENGTH,), "the task itself is as it was"
+        with pytest.raises(BadInput, match="reads no text"):
+            make().prepared("lenet-5")
+    else:
+        assert make().prepared(reader).fingerprint() == task.fingerprint()
+        with pytest.raises(BadInput, match="reads no text"):
+            make().prepared(reader, LENGTH)
+
+
 def test_batches_fit_the_signature_and_splits_are_disjoint(task):
     seen = {}
     for split in SPLITS:
         size = task.size(split)
         assert size > 0
         inputs, labels = task.batch(split, torch.arange(size))
-        assert inputs.shape == (size, *task.signature.input)
-        assert inputs.dtype == torch.float32
-        assert inputs.isfinite().all()
-        assert labels.min() >= 0
-        assert labels.max() < task.signature.output
-        seen[split] = [row.tobytes() for row in inputs.reshape(size, -1).numpy()]
+        check_inputs(task, inputs, size)
+        check_labels(task, labels, inputs)
+        seen[split] = identities(task, split, inputs)
     # Real data holds some pictures twice; a split that overlaps holds hundreds.
     for a, b in (("train", "validation"), ("train", "test"), ("validation", "test")):
         common = len(set(seen[a]) & set(seen[b]))
@@ -195,11 +319,12 @@ def test_batches_depend_on_indices_and_generator_only(task):
     at = torch.tensor([3, 1, 4, 1])
     plain = task.batch("train", at)
     assert same(plain, task.batch("train", at))
-    assert plain[0][1].equal(plain[0][3])
+    assert all(part[1].equal(part[3]) for part in parts_of(plain[0]))
     drawn = [task.batch("train", at.repeat(4), generator(s, "data")) for s in (0, 0, 1)]
     assert same(drawn[0], drawn[1])
-    assert same(drawn[0][1], drawn[2][1])
-    assert same(drawn[0], drawn[2]) != task.augment
+    if task.labelled:
+        assert same(drawn[0][1], drawn[2][1])
+    assert same(drawn[0], drawn[2]) != getattr(task, "augment", not task.labelled)
 
 
 def test_an_epoch_is_a_shuffle_in_whole_batches(task):
@@ -214,8 +339,8 @@ def test_an_epoch_is_a_shuffle_in_whole_batches(task):
     assert whole.sort().values.equal(torch.arange(size))
 
 
-def test_evaluation_is_deterministic_and_leaves_no_trace(task):
-    model = learner(task).train()
+def test_evaluation_is_deterministic_and_leaves_no_trace(task, reader):
+    model = learner(task, reader).train()
     before, random = copy.deepcopy(model.state_dict()), torch.get_rng_state()
     for split in SPLITS:
         metrics = task.evaluate(model, split)
@@ -227,13 +352,13 @@ def test_evaluation_is_deterministic_and_leaves_no_trace(task):
     assert torch.get_rng_state().equal(random)
     assert all(p.grad is None for p in model.parameters())
     assert task.flags(model) == ()
-    with torch.no_grad():
-        model[1].weight.zero_()
+    numb(task, model)
     assert task.flags(model) == ("constant",)
+    assert all(map(math.isfinite, task.evaluate(model, "validation").values()))
 
 
-def test_objectives_reach_every_parameter(task):
-    model = learner(task)
+def test_objectives_reach_every_parameter(task, reader):
+    model = learner(task, reader)
     objectives = task.objectives(model)
     assert objectives
     assert len({o.name for o in objectives}) == len(objectives)
@@ -242,23 +367,26 @@ def test_objectives_reach_every_parameter(task):
         loss = objective.loss(model, task.batch("train", at), generator(0, "noise"))
         assert loss.dim() == 0
         loss.backward()
+    # Of a text model's pooler and positions only what the task uses is reached.
     assert all(p.grad is not None and p.grad.any() for p in model.parameters())
 
 
 # -- finders ----------------------------------------------------------------------------------
 
 ROWS = [
-    pytest.param(*case, id=f"{name}-{i}")
+    pytest.param(*case[:4], *(case[4:] or ({},)), id=f"{name}-{i}")
     for name in registry.names("finders")
     for i, case in enumerate(TABLE["finders"].get(name, []))
 ]
 
 
-@pytest.mark.parametrize(("finder", "sparsity", "kept", "nested"), ROWS)
-def test_a_finder_hits_every_density_exactly(finder, sparsity, kept, nested, tmp_path):
-    recipe = tiny_recipe(finder=finder, sparsity=sparsity, training={"iterations": 4})
-    store, laid = Store(tmp_path), experiment(recipe)
-    assert run(laid.goals, store, HERE).failed == {}
+@pytest.mark.parametrize(("finder", "sparsity", "kept", "nested", "fields"), ROWS)
+def test_a_finder_hits_every_density_exactly(finder, sparsity, kept, nested, fields, tmp_path):
+    fields = {"training": {"iterations": 4}, **fields}
+    recipe = tiny_recipe(finder=finder, sparsity=sparsity, **fields)
+    with toy_units.registered():
+        store, laid = Store(tmp_path), experiment(recipe)
+        assert run(laid.goals, store, HERE).failed == {}
     levels = [arm.level for arm in laid.arms]
     assert [level.index for level in levels] == list(range(len(kept) + 1))
     assert levels[0].masks is None

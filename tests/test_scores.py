@@ -8,7 +8,7 @@ import pytest
 import torch
 from contract_table import row
 from torch import nn
-from toys import mlp, same, some_masks
+from toys import Blobs, cross_entropy, mlp, same, some_masks
 
 from lth_zoo import registry
 from lth_zoo.errors import BadInput
@@ -26,6 +26,8 @@ BY_HAND = {
     "movement": [4.0, 0.5, 0.5, 5.0],
     "magnitude_increase": [2.0, 0.5, -0.5, -3.0],
     "large_final_same_sign": [-3.0, 2.5, 0.0, -1.0],
+    "wanda": [3.0, 5.0, 0.0, 5.0],  # the inputs' norms are 1, 2, 3, 5
+    "gradient": [3.0, 5.0, 0.0, 7.0],  # the slopes are the inputs: 4 and 3 add up for the last
 }
 KEEPS_TWO = {
     "magnitude": [0, 1],
@@ -35,19 +37,39 @@ KEEPS_TWO = {
     "movement": [0, 3],
     "magnitude_increase": [0, 1],
     "large_final_same_sign": [1, 2],
+    "wanda": [1, 3],
+    "gradient": [1, 3],
 }
 
 
-def context(model, states, masks=None, seed=0):
+#: What the linear layer is fed, batch by batch, by the scores that read data.
+FED = torch.tensor([[[1.0, 2.0, 3.0, -4.0]], [[0.0, 0.0, 0.0, 3.0]]])
+
+
+def context(model, states, masks=None, seed=0, batches=(), loss=None):
     masks = masks if masks is not None else some_masks(model)
-    return ScoreContext(model, masks, states, torch.Generator().manual_seed(seed))
+    rng = torch.Generator().manual_seed(seed)
+    return ScoreContext(model, masks, states, rng, batches, loss)
+
+
+def blobs():
+    """Batches and the loss of the toy task, and the model's own noise if there is any."""
+    task = Blobs()
+    batches = [task.batch("train", torch.arange(i, i + 8)) for i in (0, 8)]
+    return {"batches": batches, "loss": lambda model, batch: cross_entropy(model, batch, None)}
 
 
 def four(dtype):
     model = nn.Linear(4, 1, bias=False).to(dtype)
     model.load_state_dict({"weight": FINAL})
     states = {"init": {"weight": INIT.to(dtype)}, "final": {"weight": FINAL.to(dtype)}}
-    return context(model, states, Masks.ones(model, ["weight"]))
+    return context(
+        model,
+        states,
+        Masks.ones(model, ["weight"]),
+        batches=[(x.to(dtype), None) for x in FED],
+        loss=lambda network, batch: network(batch[0]).sum(),
+    )
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16])
@@ -87,8 +109,9 @@ def test_the_contract_of_a_score(name):
     model = mlp()
     states = Reads({"init": mlp(seed=1).state_dict(), "final": model.state_dict()})
     before = copy.deepcopy((model.state_dict(), dict(states)))
-    found = score(name, context(model, states))
-    again, other = (score(name, context(model, states, seed=s)) for s in (0, 1))
+    data = blobs()
+    found = score(name, context(model, states, **data))
+    again, other = (score(name, context(model, states, seed=s, **data)) for s in (0, 1))
     masks = some_masks(model)
     assert list(found) == list(masks), "a score answers for every masked tensor"
     for entry, mask in masks.items():

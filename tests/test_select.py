@@ -189,18 +189,35 @@ def test_names_that_do_not_exist(arguments, message):
         allocate({"fc1": (3,)}, Fraction(1, 2), **arguments)
 
 
+def lines(pool, scores):
+    """The places that share a threshold: of every row, or of all the pool's tensors."""
+    places = [(name, at) for name in pool.names for at in range(scores[name].numel())]
+    if pool.axis is None or scores[pool.names[0]].dim() < 2:
+        return [places]
+    shape = scores[pool.names[0]].shape
+    rows = torch.arange(len(places)).reshape(shape).movedim(pool.axis, 0).flatten(1)
+    return [[places[at] for at in row] for row in rows.tolist()]
+
+
 def reference(scores, pools, within=None):
-    """Sort everything: highest first, then sorted name, then flat index."""
+    """Sort everything: highest first, then sorted name, then flat index; fill the emptiest row."""
     kept = {n: torch.zeros(s.numel(), dtype=torch.bool) for n, s in scores.items()}
+    flat = {n: s.double().reshape(-1).tolist() for n, s in scores.items()}
     for pool in pools:
         rows = [
-            (-value + 0.0, name, place)
-            for name in pool.names
-            for place, value in enumerate(scores[name].double().reshape(-1).tolist())
-            if within is None or within[name].reshape(-1)[place]
+            sorted(
+                (-flat[name][place] + 0.0, name, place)
+                for name, place in line
+                if within is None or within[name].reshape(-1)[place]
+            )
+            for line in lines(pool, scores)
         ]
-        for _, name, place in sorted(rows)[: pool.keep]:
+        taken = [0] * len(rows)
+        for _ in range(pool.keep):
+            row = min((r for r, c in enumerate(taken) if c < len(rows[r])), key=taken.__getitem__)
+            _, name, place = rows[row][taken[row]]
             kept[name][place] = True
+            taken[row] += 1
     return Masks({n: m.reshape(scores[n].shape) for n, m in kept.items()})
 
 
@@ -222,6 +239,24 @@ def test_selection_equals_sorting_ties_signs_and_zeros_included(shapes, density,
     inside = select(scores, smaller, within=masks)
     assert inside == reference(scores, smaller, masks)
     assert (inside & masks) == inside
+
+
+def test_rows_compete_apart():
+    scores = {"w": torch.tensor([[9.0, 8, 7, 6], [1, 2, 3, 4], [5, 5, 5, 5]])}
+
+    def kept(density, axes=None, within=None):
+        pools = allocate({"w": (3, 4)}, Fraction(density), "row", axes=axes)
+        return select(scores, pools, within)["w"].int().tolist()
+
+    assert kept("1/2") == [[1, 1, 0, 0], [0, 0, 1, 1], [1, 1, 0, 0]]
+    assert kept("7/12") == [[1, 1, 1, 0], [0, 0, 1, 1], [1, 1, 0, 0]]  # the first gets the rest
+    # The same weights the other way round, as a Conv1D of transformers has them.
+    assert kept("1/3", {"w": 1}) == [[1, 1, 1, 1], [0, 0, 0, 0], [0, 0, 0, 0]]
+    # A row that earlier masks emptied has nothing to keep, and the others keep its share.
+    before = Masks({"w": torch.tensor([[True] * 4, [False] * 4, [True] * 4])})
+    assert kept("1/2", within=before) == [[1, 1, 1, 0], [0, 0, 0, 0], [1, 1, 1, 0]]
+    with pytest.raises(BadInput, match="cannot keep 9 of 8 candidates"):
+        kept("3/4", within=before)
 
 
 def test_pruned_weights_come_back_only_without_a_limit():

@@ -20,21 +20,6 @@ from lth_zoo.ticket import Ticket
 DIGESTED = (META, MASKS, STATE)
 
 
-@pytest.fixture(scope="module")
-def store(tmp_path_factory) -> Path:
-    return tmp_path_factory.mktemp("ticket") / "store"
-
-
-@pytest.fixture(scope="module")
-def ticket(store) -> Ticket:
-    return find(store)
-
-
-@pytest.fixture
-def folder(ticket, tmp_path) -> Path:
-    return ticket.save_pretrained(tmp_path / "ticket")
-
-
 # -- there and back ------------------------------------------------------------------------
 
 

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import random
 import shutil
-from pathlib import Path
 
 import pytest
 import torch
-from forge import find, reseal
+from forge import reseal
 
 from lth_zoo.errors import TicketError
 from lth_zoo.folder import CARD, MASKS, META, STATE, _sha
@@ -17,21 +16,6 @@ from lth_zoo.masks import Masks
 from lth_zoo.ticket import Ticket
 
 DIGESTED = (META, MASKS, STATE)
-
-
-@pytest.fixture(scope="module")
-def store(tmp_path_factory) -> Path:
-    return tmp_path_factory.mktemp("ticket") / "store"
-
-
-@pytest.fixture(scope="module")
-def ticket(store) -> Ticket:
-    return find(store)
-
-
-@pytest.fixture
-def folder(ticket, tmp_path) -> Path:
-    return ticket.save_pretrained(tmp_path / "ticket")
 
 
 def test_every_flipped_byte_is_noticed(folder):

@@ -13,6 +13,7 @@ COMMANDS = {
     "show": "show a recipe (as YAML), a model's layers, or a ticket",
     "find": "find tickets, run their controls, judge them",
     "verify": "judge a ticket again: dense, ticket and controls over seeds",
+    "transfer": "bring tickets of source tasks to target tasks: the whole matrix, judged",
     "plan": "say what a command would run: jobs, hours, disk; starts nothing",
     "study": "run a grid of recipes as one job graph",
     "status": "say how far each run of the store is",

@@ -18,6 +18,7 @@ FLAGS = {
     "show": "show:Show",
     "find": "find:Find",
     "verify": "verify:Verify",
+    "transfer": "transfer:Transfer",
     "plan": "plan:Plan",
     "study": "study:Study",
     "status": "status:Status",

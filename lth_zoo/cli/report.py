@@ -29,22 +29,30 @@ def run(args: Sequence[str]) -> int:
     options = parse(Report, args, "report")
     from ..errors import BadInput
     from ..report.page import check_free, write_report
-    from ..runs import listed
+    from ..runs import RunRecord, TransferRecord, recorded
     from ..store import Store
     from ..trials.collect import collect
+    from ..trials.collect_cells import collect_transfer
     from .summary import warn_of_machines
 
     check_free(options.out)
     store = Store(options.store)
-    records = listed(store, options.runs)
+    every = recorded(store, options.runs)
+    records = [record for record in every if isinstance(record, RunRecord)]
     experiments = [record.experiment() for record in records]
     results = [
         collect(one, store, record.failed) for one, record in zip(experiments, records, strict=True)
     ]
     results = [r for r in results if r.runs]
-    if not results:
+    transfers = [
+        collect_transfer(record.matrix, store, record.failed)
+        for record in every
+        if isinstance(record, TransferRecord)
+    ]
+    transfers = [found for found in transfers if any(cell.runs for cell in found.cells)]
+    if not results and not transfers:
         raise BadInput(f"{store.root} holds no finished run; start one with lth-zoo find")
     warn_of_machines(experiments, store)
-    answer = write_report(results, options.out, title=options.title)
+    answer = write_report(results, options.out, title=options.title, transfers=transfers)
     emit(answer, options.json, f"wrote {options.out / 'index.html'}")
     return 0

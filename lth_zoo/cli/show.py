@@ -21,8 +21,8 @@ class Show(Output):
 
     name: Annotated[str, tyro.conf.Positional]
     """A recipe, a model, or a ticket's folder or hub id."""
-    task: str = "digits"
-    """Task whose shapes a model is built for."""
+    task: str | None = None
+    """Task whose shapes a model is built for (default: an embedded one of the family)."""
     data: Path | None = None
     """Folder of local data sets (default: LTH_ZOO_DATA, then ../shared/data)."""
 
@@ -67,8 +67,6 @@ def _ticket(name: str, as_json: bool) -> None:
 
 
 def _model(options: Show) -> None:
-    import torch
-
     from ..protocols import adapter_of, task_of
     from ..seeds import seeded
 
@@ -81,11 +79,12 @@ def _model(options: Show) -> None:
         raise LthZooError(
             f"{error} Nor is it a recipe ({', '.join(sorted(shipped()))}) or a ticket."
         ) from error
-    signature = task_of(options.task, options.data).signature
+    task = task_of(options.task or adapter.shown_on, options.data).prepared(options.name)
+    signature = task.signature
     with seeded(0, "init"):
         model = adapter.build(options.name, signature)
     total = sum(p.numel() for p in model.parameters())
-    macs = adapter.macs(model, torch.zeros(1, *signature.input))
+    macs = adapter.macs(model, adapter.example(signature))
     rows: list[dict[str, Any]] = [
         {
             "tensor": name,

@@ -24,13 +24,13 @@ def run(args: Sequence[str]) -> int:
     """Run the command."""
     options = parse(Status, args, "status")
     from ..lock import Lock
-    from ..runs import listed
+    from ..runs import recorded
     from ..store import Store
 
     store = Store(options.store)
     rows = []
-    for record in listed(store, options.runs):
-        jobs = record.experiment().jobs
+    for record in recorded(store, options.runs):
+        jobs = record.jobs
         done = sum(store.entry(job) is not None for job in jobs)
         working = sum(Lock(store.folder(job) / "lock").holder() is not None for job in jobs)
         state = "running" if working else ("done" if done == len(jobs) else "stopped")

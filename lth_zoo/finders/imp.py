@@ -25,8 +25,8 @@ class IMP(Finder):
     """Layers with a rate of their own, as layer=rate (the paper: output layer at half)."""
     score: str = "magnitude"
     """Criterion: a name of `lth-zoo ls scores`."""
-    scope: Literal["global", "layer", "group", "erk", "uniform"] = "global"
-    """Where scores compete: one threshold, one a layer, or given layer densities."""
+    scope: Literal["global", "layer", "group", "erk", "uniform", "row"] = "global"
+    """Where scores compete: one threshold, one a layer or output, or given layer densities."""
     rewind: str = "init"
     """What survivors get back: init, step=K, P%, learning-rate[=K], none[=K], fresh."""
     levels: int | None = None

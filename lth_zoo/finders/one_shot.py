@@ -17,8 +17,8 @@ class OneShot(Finder):
 
     score: str = "magnitude"
     """Criterion: a name of `lth-zoo ls scores`."""
-    scope: Literal["global", "layer", "group", "erk", "uniform"] = "global"
-    """Where scores compete: one threshold, one a layer, or given layer densities."""
+    scope: Literal["global", "layer", "group", "erk", "uniform", "row"] = "global"
+    """Where scores compete: one threshold, one a layer or output, or given layer densities."""
     rewind: str = "init"
     """What survivors get back: init, step=K, P%, learning-rate[=K], none[=K], fresh."""
     after: Literal["training", "start"] = "training"

@@ -8,18 +8,20 @@ import math
 import re
 import secrets
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from lth_zoo.errors import BadInput, StoreError
+from lth_zoo.trials.cells import Judged, TransferResults, judge_cells
 from lth_zoo.trials.results import Results
 
-from . import costs, tables, words
+from . import costs, matrix, tables, words
 from .figures import Picture, pictures
+from .heatmap import transfer_pictures
 from .tables import Table
 
 if TYPE_CHECKING:
@@ -31,25 +33,24 @@ KIND = "lth-zoo report"
 
 
 @dataclass(frozen=True)
-class Section:
-    """One recipe's part of a report; ``blocks`` are figures and tables in reading order."""
+class Part:
+    """One part of a report; ``blocks`` are figures and tables in reading order."""
 
     slug: str
     name: str
-    results: Results
-    verdicts: Sequence[LevelVerdict]
+    recipe: Mapping[str, Any]
     findings: tuple[str, ...]
     blocks: tuple[Picture | Table, ...]
 
     @property
     def paper(self) -> str:
         """Where the protocol is from."""
-        return str(self.results.recipe.get("paper") or "")
+        return str(self.recipe.get("paper") or "")
 
     @property
     def expected(self) -> str:
         """Published figures, shown beside the measured ones."""
-        return str(self.results.recipe.get("expected") or "")
+        return str(self.recipe.get("expected") or "")
 
     @property
     def images(self) -> dict[str, Picture]:
@@ -58,10 +59,29 @@ class Section:
         return {f"{self.slug}-{picture.name}.png": picture for picture in found}
 
 
+@dataclass(frozen=True)
+class Section(Part):
+    """One recipe's part of a report."""
+
+    results: Results
+    verdicts: Sequence[LevelVerdict]
+
+
+@dataclass(frozen=True)
+class Crossing(Part):
+    """One transfer matrix's part of a report."""
+
+    results: TransferResults
+    judged: Sequence[Judged]
+
+
 def write_report(
-    results: Sequence[Results], out: Path, title: str = "Lottery ticket report"
+    results: Sequence[Results],
+    out: Path,
+    title: str = "Lottery ticket report",
+    transfers: Sequence[TransferResults] = (),
 ) -> dict[str, Path]:
-    """Write the report of one or several finished recipes into the folder ``out``.
+    """Write the report of finished recipes and transfer matrices into the folder ``out``.
 
     The folder appears whole or not at all; an older report there is replaced.
 
@@ -72,13 +92,15 @@ def write_report(
         BadInput: no results, or ``out`` holds something that is no report.
         StoreError: the folder cannot be written.
     """
-    if not results:
+    if not results and not transfers:
         raise BadInput("no results to report; give at least one finished recipe")
     out = Path(out).resolve()
     check_free(out)
     arms = list(dict.fromkeys(arm for each in results for arm in each.arms()))
-    slugs = _slugs([tables.recipe_name(each) for each in results])
-    sections = [_section(each, s, arms) for each, s in zip(results, slugs, strict=True)]
+    names = [*map(tables.recipe_name, results), *map(matrix.transfer_name, transfers)]
+    slugs = iter(_slugs(names))
+    sections: list[Part] = [_section(each, next(slugs), arms) for each in results]
+    sections += [_crossing(each, next(slugs)) for each in transfers]
     with _replacing(out) as folder:
         for section in sections:
             for name, picture in section.images.items():
@@ -110,7 +132,29 @@ def _section(results: Results, slug: str, arms: Sequence[str]) -> Section:
     ]
     blocks = tuple(b for b in order if isinstance(b, Picture) or (b is not None and b.rows))
     found = words.findings(results, verdicts)
-    return Section(slug, tables.recipe_name(results), results, verdicts, found, blocks)
+    name = tables.recipe_name(results)
+    return Section(slug, name, results.recipe, found, blocks, results, verdicts)
+
+
+def _crossing(results: TransferResults, slug: str) -> Crossing:
+    judged = judge_cells(results)
+    drawn = {picture.name: picture for picture in transfer_pictures(results, judged)}
+    order: list[Picture | Table | None] = [
+        drawn.get("transfer-dense"),
+        drawn.get("transfer-same-task"),
+        matrix.means_table(results, judged),
+        matrix.cells_table(results, judged),
+        matrix.targets_table(results),
+        drawn.get("overlap"),
+        matrix.overlap_table(results),
+        matrix.overlap_layers_table(results),
+        matrix.trouble_table(results),
+        matrix.transfer_recipe_table(results),
+    ]
+    blocks = tuple(b for b in order if isinstance(b, Picture) or (b is not None and b.rows))
+    found = matrix.transfer_findings(results, judged)
+    name = matrix.transfer_name(results)
+    return Crossing(slug, name, results.recipe, found, blocks, results, judged)
 
 
 def judge(results: Results) -> list[LevelVerdict]:
@@ -132,7 +176,24 @@ def _slugs(names: Sequence[str]) -> list[str]:
     return found
 
 
-def _html(sections: Sequence[Section], title: str) -> str:
+def _summary(sections: Sequence[Part]) -> Table:
+    return words.summary_table([(s.results, s.verdicts) for s in _of(sections, Section)])
+
+
+def _limits(sections: Sequence[Part]) -> tuple[str, ...]:
+    recipes = [s.results for s in _of(sections, Section)]
+    crossings = [s.results for s in _of(sections, Crossing)]
+    return (words.limits(recipes) if recipes else ()) + matrix.transfer_limits(crossings)
+
+
+P = TypeVar("P", bound=Part)
+
+
+def _of(sections: Sequence[Part], kind: type[P]) -> list[P]:
+    return [section for section in sections if isinstance(section, kind)]
+
+
+def _html(sections: Sequence[Part], title: str) -> str:
     from jinja2 import Environment, StrictUndefined
 
     from lth_zoo import __version__
@@ -146,18 +207,16 @@ def _html(sections: Sequence[Section], title: str) -> str:
         title=title,
         version=__version__,
         sections=sections,
-        summary=words.summary_table([(s.results, s.verdicts) for s in sections]),
-        limits=words.limits([s.results for s in sections]),
+        summary=_summary(sections),
+        limits=_limits(sections),
         tones=tables.TONES,
     )
 
 
-def _markdown(sections: Sequence[Section], title: str) -> str:
+def _markdown(sections: Sequence[Part], title: str) -> str:
     parts = [f"# {title}", ""]
-    if len(sections) > 1:
-        parts.append(
-            tables.to_markdown(words.summary_table([(s.results, s.verdicts) for s in sections]))
-        )
+    if len(_of(sections, Section)) > 1:
+        parts.append(tables.to_markdown(_summary(sections)))
     for section in sections:
         parts += [f"## {section.name}", ""]
         parts += [f"Protocol: {section.paper}", ""] if section.paper else []
@@ -170,11 +229,11 @@ def _markdown(sections: Sequence[Section], title: str) -> str:
                 parts += [f"### {block.title}", "", image, "", block.caption, ""]
             else:
                 parts.append(tables.to_markdown(block))
-    limits = words.limits([s.results for s in sections])
+    limits = _limits(sections)
     return "\n".join([*parts, "## What this does not say", "", "\n\n".join(limits), ""])
 
 
-def _json(sections: Sequence[Section], title: str) -> str:
+def _json(sections: Sequence[Part], title: str) -> str:
     recipes = [
         {
             "name": section.name,
@@ -182,9 +241,18 @@ def _json(sections: Sequence[Section], title: str) -> str:
             "verdicts": [verdict.to_json() for verdict in section.verdicts],
             "figures": list(section.images),
         }
-        for section in sections
+        for section in _of(sections, Section)
     ]
-    data = {"kind": KIND, "schema": 1, "title": title, "recipes": recipes}
+    transfers = [
+        {
+            "name": section.name,
+            "results": section.results.to_json(),
+            "judged": [judged.to_json() for judged in section.judged],
+            "figures": list(section.images),
+        }
+        for section in _of(sections, Crossing)
+    ]
+    data = {"kind": KIND, "schema": 1, "title": title, "recipes": recipes, "transfers": transfers}
     return json.dumps(_finite(data), allow_nan=False) + "\n"
 
 
@@ -214,7 +282,8 @@ def check_free(out: Path) -> None:
         return
     try:
         data = json.loads((out / DATA).read_text(encoding="utf-8"))
-        ours = {PAGE, TEXT, DATA, *(f for r in data["recipes"] for f in r["figures"])}
+        parts = [*data["recipes"], *data.get("transfers", ())]
+        ours = {PAGE, TEXT, DATA, *(f for part in parts for f in part["figures"])}
         if data["kind"] != KIND:
             raise KeyError("kind")
     except (OSError, ValueError, KeyError, TypeError):

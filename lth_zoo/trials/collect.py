@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from ..experiment import Arm, Experiment
-from ..jobs import graph, iterations_of
+from ..jobs import Job, graph, iterations_of, pretrained_start
 from ..protocols import task_of
 from ..session import LOG
 from ..store import Entry, Store
@@ -89,19 +89,29 @@ def cost(experiment: Experiment, store: Store) -> dict[str, float]:
     """Return what the search cost, in whole dense trainings, iterations and seconds.
 
     ``search_dense_runs`` counts a seed's search up to its last mask, averaged over seeds;
-    ``iterations_total`` and ``seconds_total`` count every job, controls included.
+    ``iterations_total`` and ``seconds_total`` count every job, controls included. A search
+    that stopped early counts what it trained.
     """
     recipe = experiment.recipe
     masks = [arm.level.masks for arm in experiment.tickets() if arm.level.masks is not None]
-    # A model's own pre-training, on another task, is no part of the search.
-    own = [j for mask in masks for j in graph([mask]) if j.config["task"] == recipe.task]
-    searched = sum(map(iterations_of, own))
+    # A model's own pre-training, shared by every task and seed, is no part of the search.
+    given = {j.key for j in graph(filter(None, [pretrained_start(recipe.model)]))}
+    own = [job for mask in masks for job in graph([mask]) if job.key not in given]
     every = experiment.jobs
     return {
-        "search_dense_runs": searched / recipe.training.iterations / max(1, len(masks)),
-        "iterations_total": float(sum(map(iterations_of, every))),
+        "search_dense_runs": sum(_iterations(job, store) for job in own)
+        / recipe.training.iterations
+        / max(1, len(masks)),
+        "iterations_total": float(sum(_iterations(job, store) for job in every)),
         "seconds_total": sum(_seconds(store.entry(job)) for job in every),
     }
+
+
+def _iterations(job: Job, store: Store) -> int:
+    """Return how many iterations a job trained, or will where it has not run."""
+    planned = iterations_of(job)
+    entry = store.entry(job) if planned and job.kind != "train" else None
+    return int(entry.json().get("iterations", planned)) if entry else planned
 
 
 def _seconds(entry: Entry | None) -> float:

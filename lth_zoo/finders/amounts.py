@@ -1,0 +1,35 @@
+"""Lengths of trainings as finders' options write them."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from math import floor
+
+from ..errors import BadInput
+
+
+def iterations_in(text: str, whole: int, option: str) -> int:
+    """Return the iterations that an option asks for, at least 1.
+
+    ``text`` is a whole number of iterations, or a share of a ``whole`` training: 5%, 1/6.
+
+    >>> iterations_in("20", 600, "main"), iterations_in("5%", 600, "main")
+    (20, 30)
+    >>> iterations_in("1/6", 600, "main")
+    100
+
+    Raises:
+        BadInput: neither, or not above 0 and at most the whole.
+    """
+    try:
+        share = "%" in text or "/" in text
+        value = Fraction(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+    except (ValueError, ZeroDivisionError):
+        share, value = False, Fraction(0)
+    amount = value * whole if share else value
+    if not 0 < amount <= whole or not (share or value.denominator == 1):
+        raise BadInput(
+            f"finder.{option} is {text!r}; it must be iterations (50) or a share of the training "
+            f"(5%, 1/6), above 0 and at most {whole} iterations"
+        )
+    return max(1, floor(amount + Fraction(1, 2)))

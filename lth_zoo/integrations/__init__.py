@@ -1,0 +1,1 @@
+"""Tickets in other people's tools: Hugging Face's Trainer, PEFT."""

@@ -1,0 +1,243 @@
+"""A transfer study as jobs: each source's ticket brought to each target, and what came of it.
+
+A *source* is a task whose search gives the masks, or one of two that search nothing:
+``one-shot`` (the largest weights of theta_0) and ``random`` (as many weights a layer as the
+target's own ticket). A *target* is a task they are trained on, from theta_0 with the head its
+own ticket has. The *same-task ticket* and *dense* are those of ``find``: the same jobs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
+from functools import cached_property
+from pathlib import Path
+from typing import Literal, get_args
+
+from .. import registry
+from ..errors import BadInput, DataError, unknown
+from ..experiment import Arm, Experiment, experiment, lay_out
+from ..jobs import DENSE, Chain, Job, graph
+from ..recipe import Recipe
+from ..rewind import Rewind
+from ..session import cached_task
+from .footing import Footing, footing
+
+ONE_SHOT, RANDOM = "one-shot", "random"
+#: Sources that no search is behind.
+FREE = (ONE_SHOT, RANDOM)
+#: What of a source's ticket comes along.
+Carry = Literal["mask", "mask+state", "mask+signs"]
+_CHANGES = {"mask": "masks", "mask+state": "state", "mask+signs": "signs"}
+
+
+@dataclass(frozen=True)
+class CellJob:
+    """One seed of a cell: the masks it trains under, and the training."""
+
+    source: str
+    target: str
+    seed: int
+    masks: Job
+    goal: Job
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """A checked transfer study; ``recipe`` is the one of every search, its task aside.
+
+    ``fingerprints`` maps a task to its data's, ``footing`` says what all the models share.
+    """
+
+    recipe: Recipe
+    sources: tuple[str, ...]
+    targets: tuple[str, ...]
+    carry: Carry
+    fingerprints: Mapping[str, str]
+    footing: Footing
+
+    @cached_property
+    def experiments(self) -> dict[str, Experiment]:
+        """Task -> its dense runs and tickets, as ``find`` lays them out."""
+        return {
+            task: lay_out(replace(self.recipe, task=task), found)
+            for task, found in self.fingerprints.items()
+        }
+
+    @cached_property
+    def tickets(self) -> dict[tuple[str, int], Arm]:
+        """(task, seed) -> the ticket of the last level."""
+        every = self.experiments.items()
+        return {(task, arm.seed): arm for task, one in every for arm in one.tickets()}
+
+    @cached_property
+    def cells(self) -> tuple[CellJob, ...]:
+        """Every cell and seed, sources in order; last the same-task tickets that no row has."""
+        rows = [(s, t) for s in self.sources for t in self.targets]
+        rows += [(t, t) for t in self.targets if t not in self.sources]
+        return tuple(self._cell(s, t, seed) for s, t in rows for seed in self.recipe.seeds)
+
+    @cached_property
+    def dense(self) -> tuple[Arm, ...]:
+        """The targets' dense runs."""
+        arms = (arm for target in self.targets for arm in self.experiments[target].arms)
+        return tuple(arm for arm in arms if arm.name == DENSE)
+
+    @property
+    def goals(self) -> list[Job]:
+        """The trainings whose metrics are shown; what they need follows from them."""
+        return list(dict.fromkeys([a.goal for a in self.dense] + [c.goal for c in self.cells]))
+
+    @property
+    def jobs(self) -> list[Job]:
+        """Every job, inputs first, each once."""
+        return graph(self.goals)
+
+    @property
+    def title(self) -> str:
+        """What a person calls it."""
+        return self.recipe.name or f"transfer of {self.recipe.model}"
+
+    def chain(self, task: str, seed: int) -> Chain:
+        """Return what builds jobs of a task and seed."""
+        return Chain(self.experiments[task].recipe, seed, self.fingerprints[task])
+
+    def _cell(self, source: str, target: str, seed: int) -> CellJob:
+        arm = self.tickets[target, seed]
+        level, chain = arm.level, self.chain(target, seed)
+        assert level.masks is not None
+        if source == target:
+            return CellJob(source, target, seed, level.masks, arm.goal)
+        if source == RANDOM:
+            masks = chain.control("random-layer", level, "masks").masks
+            assert masks is not None
+            return CellJob(source, target, seed, masks, chain.again(arm.goal, level.start, masks))
+        if source == ONE_SHOT:
+            masks = self.one_shot(target, seed)
+            return CellJob(source, target, seed, masks, chain.again(arm.goal, level.start, masks))
+        ticket = self.tickets[source, seed]
+        assert ticket.level.masks is not None
+        inputs = {"masks": ticket.level.masks}
+        if self.carry != "mask":
+            inputs |= {"source": ticket.goal, "start": level.start}
+        config = {k: v for k, v in chain.initial().config.items() if k != "draw"}
+        brought = Job("carry", {**config, "changes": _CHANGES[self.carry]}, inputs)
+        start = level.start if self.carry == "mask" else brought
+        return CellJob(source, target, seed, brought, chain.again(arm.goal, start, brought))
+
+    def one_shot(self, task: str, seed: int) -> Job:
+        """Return the masks of the largest weights of theta_0."""
+        chain = self.chain(task, seed)
+        return chain.prune(chain.initial(), None, density=self.recipe.density)
+
+    def masks_of(self, source: str, seed: int) -> Job | None:
+        """Return a source's masks, for a comparison of sources; None where each target has its own.
+
+        The masks of theta_0 are those of the first target.
+        """
+        if source == RANDOM:
+            return None
+        if source == ONE_SHOT:
+            return self.one_shot(self.targets[0], seed)
+        return self.tickets[source, seed].level.masks
+
+
+# -- asking for one ------------------------------------------------------------------------
+
+
+def transfer_matrix(
+    recipe: Recipe,
+    sources: Sequence[str],
+    targets: Sequence[str] = (),
+    carry: Carry = "mask",
+    data: Path | None = None,
+) -> tuple[Matrix, list[str]]:
+    """Check a transfer study and lay it out; also returns what a glob named and is not at hand.
+
+    ``sources`` and ``targets`` may hold globs; no targets means the tasks among the sources.
+    The recipe's own task and controls are not used.
+
+    Raises:
+        BadInput: a name that does not exist, or a recipe that has no ticket to bring anywhere.
+        DataError: the data of a task is missing or damaged.
+    """
+    if carry not in get_args(Carry):
+        raise unknown("carry", carry, get_args(Carry))
+    if not sources:
+        raise BadInput(f"no sources; give tasks, {' or '.join(FREE)}")
+    from_, skipped = _named(sources, recipe, data, FREE)
+    to, more = _named(targets or [s for s in from_ if s not in FREE], recipe, data)
+    if not to:
+        raise BadInput("no targets; give tasks to bring the tickets to")
+    recipe = replace(recipe, task=to[0], controls=())
+    _check_recipe(recipe)
+    tasks = list(dict.fromkeys([*(s for s in from_ if s not in FREE), *to]))
+    if carry != "mask" and not any(s not in (*FREE, t) for s in from_ for t in to):
+        raise BadInput(f"carry {carry!r} needs a source that is a task and not the only target")
+    found = {task: experiment(replace(recipe, task=task), data) for task in tasks}
+    prints = {task: one.fingerprint for task, one in found.items()}
+    pairs = [(s, t) for s in from_ for t in to if s not in (*FREE, t)]
+    base = footing([one.recipe for one in found.values()], pairs, data)
+    recipe = next(one.recipe for one in found.values() if one.recipe.task == to[0])
+    return Matrix(recipe, tuple(from_), tuple(to), carry, prints, base), skipped + more
+
+
+def known_tasks() -> list[str]:
+    """Return every task that has a whole name, which a glob may stand for."""
+    return [name for name in registry.names("tasks") if not name.endswith("/")]
+
+
+def _named(
+    given: Sequence[str], recipe: Recipe, data: Path | None, free: Sequence[str] = ()
+) -> tuple[list[str], list[str]]:
+    """Return the tasks that names and globs stand for, and why some of a glob's are left out."""
+    found: list[str] = []
+    skipped: list[str] = []
+    for name in given:
+        if name in free:
+            found.append(name)
+        elif name in FREE:
+            raise BadInput(f"{name!r} is a source, not a task to train on; it cannot be a target")
+        elif not any(c in name for c in "*?"):
+            _look(name, recipe, data)
+            found.append(name)
+        else:
+            matches = [task for task in known_tasks() if fnmatchcase(task, name)]
+            if not matches:
+                raise unknown("task", name, known_tasks())
+            at_hand, missing = _at_hand(matches, recipe, data)
+            if not at_hand:
+                raise BadInput(f"no task of {name!r} can be used: {'; '.join(missing)}")
+            found, skipped = found + at_hand, skipped + missing
+    return list(dict.fromkeys(found)), skipped
+
+
+def _at_hand(
+    names: Iterable[str], recipe: Recipe, data: Path | None
+) -> tuple[list[str], list[str]]:
+    found, missing = [], []
+    for name in names:
+        try:
+            _look(name, recipe, data)
+            found.append(name)
+        except (BadInput, DataError) as error:
+            missing.append(f"{name}: {error}")
+    return found, missing
+
+
+def _look(name: str, recipe: Recipe, data: Path | None) -> None:
+    """Raise unless the task exists, the model reads it, and its data is there."""
+    cached_task(name, data, recipe.model, recipe.max_length).fingerprint()
+
+
+def _check_recipe(recipe: Recipe) -> None:
+    """Raise if the recipe's tickets cannot be compared from one start."""
+    if recipe.sparsity == 0:
+        raise BadInput("sparsity is 0: there is no ticket to bring anywhere; give one above 0")
+    rule = getattr(recipe.finder, "rewind", "init")
+    if Rewind.parse(rule, recipe.training.iterations).kind in ("learning-rate", "none"):
+        raise BadInput(
+            f"finder.rewind is {rule!r}: every ticket would go on from its own trained weights, "
+            "and the cells of a target must have one start; give init or step=K"
+        )
