@@ -133,7 +133,9 @@ class Bert(Adapter):
 
     def pretraining(self, name: str) -> Pretraining | None:
         """Return how ``bert-mini`` gets its start; None for every other model."""
-        return Pretraining("pydocs/mlm", _MINI_TRAINING) if name == MINI else None
+        if name != MINI:
+            return None
+        return Pretraining("pydocs/mlm", _MINI_TRAINING, pretrained.digest_of(_mini_values()))
 
     # -- what is where ---------------------------------------------------------------------
 

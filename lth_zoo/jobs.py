@@ -312,7 +312,7 @@ def pretrained_start(model: str) -> Job | None:
     made = adapter.pretraining(model)
     if made is None:
         return None
-    data = task_of(made.task).prepared(model).fingerprint()
+    data = task_of(made.task).prepared(model).fingerprint() + made.fingerprint
     base = {"model": model, "task": made.task, "data": data, "seed": made.seed}
     training = asdict(build(Training, dict(made.training)))
     start = Job("init", {**base, "draw": 0})

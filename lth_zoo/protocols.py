@@ -61,10 +61,14 @@ class Checkpoint:
 
 @dataclass(frozen=True)
 class Pretraining:
-    """How an embedded model gets its pre-trained start: one training, cached as a job."""
+    """How an embedded model gets its pre-trained start: one training, cached as a job.
+
+    ``fingerprint`` identifies the model's configuration, which its name does not.
+    """
 
     task: str
     training: Mapping[str, Any]
+    fingerprint: str = ""
     seed: int = 0
 
 

@@ -143,7 +143,7 @@ def test_show_asks_the_hub_for_what_looks_like_its_id(capsys, monkeypatch):
         asked.append(source)
         raise TicketError("no such repository")
 
-    monkeypatch.setattr("lth_zoo.ticket._fetch", fetch)
+    monkeypatch.setattr("lth_zoo.ticket.fetched", fetch)
     answer = tiny.cli(capsys, "show", "somebody/a-ticket")
     assert (answer.code, asked) == (2, ["somebody/a-ticket"])
     assert "no such repository" in answer.err

@@ -11,7 +11,7 @@ import tiny
 from lth_zoo import estimate, registry, runs
 from lth_zoo.api import run_recipes
 from lth_zoo.errors import BadInput
-from lth_zoo.experiment import lay_out
+from lth_zoo.experiment import lay_out, resolved
 from lth_zoo.finders import OneShot
 from lth_zoo.session import Execution, cached_task
 from lth_zoo.store import Store
@@ -87,7 +87,7 @@ def test_mixed_machines_are_refused_before_work_or_warned_of(tmp_path, capsys):
     (line,) = answer.err.splitlines()
     assert "warning: arms ran on different machines (cpu / " in line
     assert "cpu / Abacus 1 / " in line
-    assert runs.run_id(recipe) in line
+    assert runs.run_id(resolved(recipe)) in line
 
 
 def test_find_warns_of_machines(tmp_path, capsys):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
@@ -13,6 +13,11 @@ from ..errors import BadInput, LthZooError
 from ..recipe import shipped
 from .ls import table_of
 from .options import Output, emit, parse
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from ..protocols import Adapter, Signature
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +41,7 @@ def run(args: Sequence[str]) -> int:
 
         recipe = load(name)
         emit(recipe.to_dict(), options.json, None if options.json else to_yaml(recipe).rstrip())
-    elif Path(name).is_dir():
+    elif (Path(name) / "ticket.json").is_file():
         _ticket(name, options.json)
     else:
         _model(options)
@@ -67,22 +72,20 @@ def _ticket(name: str, as_json: bool) -> None:
 
 
 def _model(options: Show) -> None:
-    from ..protocols import adapter_of, task_of
-    from ..seeds import seeded
-
     try:
-        adapter = adapter_of(options.name)
-    except BadInput as error:
+        adapter, signature, model = _built(options)
+    except LthZooError as error:
         if options.name.count("/") == 1 and ":" not in options.name:  # as hub ids are
-            _ticket(options.name, options.json)
+            try:
+                _ticket(options.name, options.json)
+            except LthZooError as other:
+                raise LthZooError(f"{error} Nor is it a ticket: {other}") from error
             return
+        if not isinstance(error, BadInput):
+            raise
         raise LthZooError(
             f"{error} Nor is it a recipe ({', '.join(sorted(shipped()))}) or a ticket."
         ) from error
-    task = task_of(options.task or adapter.shown_on, options.data).prepared(options.name)
-    signature = task.signature
-    with seeded(0, "init"):
-        model = adapter.build(options.name, signature)
     total = sum(p.numel() for p in model.parameters())
     macs = adapter.macs(model, adapter.example(signature))
     rows: list[dict[str, Any]] = [
@@ -103,3 +106,14 @@ def _model(options: Show) -> None:
     counts = f"{options.name}: {total:,} parameters, {prunable:,} of them prunable weights, "
     counts += f"{work:,} multiply-accumulates an example in the prunable layers"
     emit(answer, options.json, [table_of(rows, "prunable tensors"), counts])
+
+
+def _built(options: Show) -> tuple[Adapter, Signature, nn.Module]:
+    """Return a model's family, the shapes it is built for, and the model."""
+    from ..protocols import adapter_of, task_of
+    from ..seeds import seeded
+
+    adapter = adapter_of(options.name)
+    task = task_of(options.task or adapter.shown_on, options.data).prepared(options.name)
+    with seeded(0, "init"):
+        return adapter, task.signature, adapter.build(options.name, task.signature)
