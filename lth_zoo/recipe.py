@@ -150,7 +150,7 @@ class Recipe:
     exclude: tuple[str, ...] = ()
     """Layers that stay dense, by module name."""
     include: tuple[str, ...] = ()
-    """Layers that the family leaves dense and that may be pruned all the same (pooler)."""
+    """Layers to prune although the family leaves them dense (bert.pooler.dense)."""
     head: Literal["rewind", "fresh", "carry"] | None = None
     """What a level's output head gets: back with the rest, a fresh draw, or the trained one of
     the level before (default: the family's; BERT fresh, others rewind)."""

@@ -11,10 +11,13 @@ from dataclasses import replace
 import pytest
 import tiny
 
+from lth_zoo.adapters.bert import Bert
 from lth_zoo.cli import COMMANDS
+from lth_zoo.cli.demo import SOURCES
 from lth_zoo.cli.options import Running, workers_of
 from lth_zoo.cli.progress import Bar
 from lth_zoo.errors import BadInput, TicketError
+from lth_zoo.jobs import pretrained_start
 from lth_zoo.parse import load
 from lth_zoo.recipe import shipped
 from lth_zoo.runs import recipe_key
@@ -169,15 +172,22 @@ def test_demo(capsys, tmp_path, monkeypatch):
     """The real command on its own recipes, shortened."""
 
     def short(name):
-        training = replace(load(name).training, iterations=30, evaluate_every=15)
-        fields = {"training": training, "seeds": (0, 1), "sparsity": 0.5, "controls": ("reinit",)}
+        count = 4 if name == "quick-bert" else 30
+        training = replace(load(name).training, iterations=count, evaluate_every=15, warmup=0)
+        fields = {"training": training, "sparsity": 0.5, "controls": ("reinit",)}
+        fields["seeds"] = (0,) if name == "quick-bert" else (0, 1)
         return replace(load(name), **fields)
 
+    made = Bert().pretraining("bert-mini").training | {"iterations": 4, "warmup": 0}
+    monkeypatch.setattr("lth_zoo.adapters.bert._MINI_TRAINING", made)
+    pretrained_start.cache_clear()
     monkeypatch.setattr("lth_zoo.cli.demo.load", short)
     monkeypatch.chdir(tmp_path)
     answer = tiny.cli(capsys, "demo", "--workers", 0, "--json")
+    pretrained_start.cache_clear()
     assert answer.code == 0
-    assert len(answer.json["runs"]) == 2
+    assert len(answer.json["runs"]) == 3
+    assert {cell["source"] for cell in answer.json["transfer"]["judged"]} >= set(SOURCES)
     assert all(run["verdicts"] for run in answer.json["runs"])
     assert answer.json["failed"] == []
     assert (tmp_path / "report" / "index.html").stat().st_size > 50_000

@@ -26,12 +26,17 @@ from lth_zoo.store import Store
 
 #: recipe -> (head of its key, number of jobs)
 RECIPES: dict[str, tuple[str, int]] = {
+    "bert-glue": ("f748bbf4921cc06d", 200),
+    "bert-mlm": ("ddcde997c76416b2", 180),
+    "bert-squad": ("d2513eb3107a09a0", 140),
     "conv2-cifar10": ("662280b43f17bc6f", 910),
     "conv4-cifar10": ("6c7ba304818ac617", 910),
     "conv6-cifar10": ("79dd2526ae6a0f99", 910),
     "lenet-mnist": ("cfcc4eb52efcc3a8", 1010),
     "lenet-mnist-short": ("e8ce573c3ce2091a", 760),
+    "minilm-glue": ("98bdd37293186aed", 150),
     "quick": ("16f53407fd5e9216", 360),
+    "quick-bert": ("171eb97b05727274", 38),
     "quick-conv": ("946df0eb43077544", 315),
     "resnet20-cifar10": ("92680ce20611399e", 339),
     "vgg16-cifar10": ("e74428669c83ecb1", 579),

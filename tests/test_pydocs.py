@@ -160,7 +160,7 @@ def test_classes_are_of_one_size_and_the_length_cuts_little_short(name):
         assert task.labels(split).double().mean() == 0.5
     assert task.size("test") >= 500
     lengths = task.encoded("test").lengths
-    assert (lengths == task.length).mean() < (0.25 if name == "topic" else 0.01)
+    assert (lengths == task.length).mean() < (0.1 if name == "topic" else 0.01)
 
 
 def test_neighbours_stand_both_ways_round():
@@ -199,7 +199,7 @@ def test_passages_of_one_topic_are_told_from_those_of_two():
             assert not ours & theirs
             found |= {one, other}
         assert found == pydocs.largest(pydocs.TOPICS)
-        assert len(found) == 6
+        assert len(found) == 3
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -105,7 +105,8 @@ def _model(options: Show) -> None:
     answer["tensors"] = rows
     counts = f"{options.name}: {total:,} parameters, {prunable:,} of them prunable weights, "
     counts += f"{work:,} multiply-accumulates an example in the prunable layers"
-    emit(answer, options.json, [table_of(rows, "prunable tensors"), counts])
+    shown = [{k: v for k, v in row.items() if k != "layer"} for row in rows]  # says it twice
+    emit(answer, options.json, [table_of(shown, "prunable tensors"), counts])
 
 
 def _built(options: Show) -> tuple[Adapter, Signature, nn.Module]:
