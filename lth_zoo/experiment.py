@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -106,9 +107,19 @@ def _check_arms(recipe: Recipe, task: Task, adapter: Adapter) -> None:
         )
 
 
-def resolved(recipe: Recipe) -> Recipe:
-    """Return the recipe with the family's own defaults in place of those left open."""
-    return replace(recipe, head=recipe.head or adapter_of(recipe.model).heads)
+def resolved(recipe: Recipe, data: Path | None = None) -> Recipe:
+    """Return the recipe with the family's defaults for what is left open, and epochs as iterations.
+
+    An epoch is as many whole batches as the training part holds, as :meth:`Task.epoch` deals them.
+    """
+    recipe = replace(recipe, head=recipe.head or adapter_of(recipe.model).heads)
+    if recipe.epochs is None:
+        return recipe
+    task = cached_task(recipe.task, data, recipe.model, recipe.max_length)
+    batch = recipe.training.batch_size
+    steps = recipe.epochs * max(1, task.size("train") // batch) / recipe.training.accumulation
+    training = replace(recipe.training, iterations=max(1, math.ceil(steps)))
+    return replace(recipe, epochs=None, training=training)
 
 
 def _check_amounts(jobs: list[Job], model: Any, covered: Mapping[str, Prunable]) -> None:
@@ -131,7 +142,7 @@ def experiment(recipe: Recipe, data: Path | None = None) -> Experiment:
     Raises:
         BadInput, DataError: see :func:`check`.
     """
-    recipe = resolved(recipe)
+    recipe = resolved(recipe, data)
     return lay_out(recipe, check(recipe, data))
 
 

@@ -66,7 +66,10 @@ def base_of(args: Sequence[str]) -> tuple[Recipe, list[str]]:
     """
     args = list(args)
     base = load(args.pop(0)) if args and not args[0].startswith("-") else Recipe()
-    return with_finder(base, args)
+    base, rest = with_finder(base, args)
+    if {"--epochs", "--training.iterations"} <= _given(rest):
+        raise BadInput("both --epochs and --training.iterations are given; give one of them")
+    return with_length(base, rest), rest
 
 
 def with_finder(base: Recipe, args: Sequence[str]) -> tuple[Recipe, list[str]]:
@@ -77,6 +80,15 @@ def with_finder(base: Recipe, args: Sequence[str]) -> tuple[Recipe, list[str]]:
         if type(base.finder) is not found:
             base = replace(base, finder=found())
     return base, rest
+
+
+def with_length(base: Recipe, args: Sequence[str]) -> Recipe:
+    """Drop the recipe's epochs if the arguments give iterations: a training has one length."""
+    return replace(base, epochs=None) if "--training.iterations" in _given(args) else base
+
+
+def _given(args: Sequence[str]) -> set[str]:
+    return {arg.partition("=")[0] for arg in args}
 
 
 def from_mapping(values: Mapping[str, Any], base: Recipe, where: str) -> Recipe:
@@ -93,6 +105,7 @@ def from_mapping(values: Mapping[str, Any], base: Recipe, where: str) -> Recipe:
     name = finder.pop("name", None)
     flags = flags_of(values | ({"finder": finder} if finder else {}))
     base, flags = with_finder(base, flags + (["--finder", str(name)] if name else []))
+    base = with_length(base, flags)
     said = io.StringIO()
     try:
         with contextlib.redirect_stderr(said), contextlib.redirect_stdout(said):

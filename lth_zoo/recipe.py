@@ -135,6 +135,9 @@ class Recipe:
     """How tickets are found."""
     training: Training = field(default_factory=Training)
     """How every network is trained."""
+    epochs: float | None = None
+    """Passes over the training part, in place of training.iterations: so that a protocol can be
+    the same for tasks of any size."""
     sparsity: float = 0.9
     """Removed share of the prunable weights at the last level, in [0, 1)."""
     seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
@@ -178,7 +181,10 @@ class Recipe:
             registry.check("controls", control)
         check_choices(self, "")
         check_choices(self.finder, "finder.")
-        if rewind := getattr(self.finder, "rewind", None):
+        if self.epochs is not None and not 0 < self.epochs < math.inf:
+            raise BadInput(f"epochs is {self.epochs}; it must be above 0")
+        # With epochs the iterations are known with the task: `experiment.resolved` comes back here.
+        if (rewind := getattr(self.finder, "rewind", None)) and self.epochs is None:
             Rewind.parse(rewind, self.training.iterations)
 
     @property

@@ -132,6 +132,7 @@ def note_transfer(
         "targets": matrix.targets,
         "carry": matrix.carry,
         "fingerprints": matrix.fingerprints,
+        "iterations": matrix.iterations,
         "footing": matrix.footing.to_json(),
         "started": time.time(),
         "state": state,
@@ -217,6 +218,7 @@ def _read_transfer(path: Path) -> TransferRecord:
             tuple(data.pop("targets")),
             data.pop("carry"),
             data.pop("fingerprints"),
+            data.pop("iterations"),
             Footing.from_json(data.pop("footing")),
         )
         return TransferRecord(id=path.stem, matrix=matrix, **data)

@@ -172,10 +172,10 @@ def test_demo(capsys, tmp_path, monkeypatch):
     """The real command on its own recipes, shortened."""
 
     def short(name):
-        count = 4 if name == "quick-bert" else 30
+        count = 4 if name == "bert-mini-pydocs" else 30
         training = replace(load(name).training, iterations=count, evaluate_every=15, warmup=0)
         fields = {"training": training, "sparsity": 0.5, "controls": ("reinit",)}
-        fields["seeds"] = (0,) if name == "quick-bert" else (0, 1)
+        fields["seeds"] = (0,) if name == "bert-mini-pydocs" else (0, 1)
         return replace(load(name), **fields)
 
     made = Bert().pretraining("bert-mini").training | {"iterations": 4, "warmup": 0}

@@ -26,20 +26,21 @@ from lth_zoo.store import Store
 
 #: recipe -> (head of its key, number of jobs)
 RECIPES: dict[str, tuple[str, int]] = {
-    "bert-glue": ("f748bbf4921cc06d", 200),
-    "bert-mlm": ("ddcde997c76416b2", 180),
-    "bert-squad": ("d2513eb3107a09a0", 140),
-    "conv2-cifar10": ("662280b43f17bc6f", 910),
-    "conv4-cifar10": ("6c7ba304818ac617", 910),
-    "conv6-cifar10": ("79dd2526ae6a0f99", 910),
-    "lenet-mnist": ("cfcc4eb52efcc3a8", 1010),
-    "lenet-mnist-short": ("e8ce573c3ce2091a", 760),
-    "minilm-glue": ("98bdd37293186aed", 150),
-    "quick": ("16f53407fd5e9216", 360),
-    "quick-bert": ("171eb97b05727274", 38),
-    "quick-conv": ("946df0eb43077544", 315),
-    "resnet20-cifar10": ("92680ce20611399e", 339),
-    "vgg16-cifar10": ("e74428669c83ecb1", 579),
+    "bert-glue": ("b85cf8b1647729f2", 200),
+    "bert-mini-pydocs": ("7cd49fcd2e7257d0", 38),
+    "bert-mlm": ("6c1ee351ada81bd8", 180),
+    "bert-squad": ("c7affdb3b413b8a8", 140),
+    "bert-transfer": ("888e8cd369715b00", 120),
+    "conv2-cifar10": ("9d8c8416e2f9b7af", 910),
+    "conv4-cifar10": ("2c7e41eb4eee3bb3", 910),
+    "conv6-cifar10": ("8e7140202bd0b82c", 910),
+    "lenet-mnist": ("bdc3712171e67681", 1010),
+    "lenet-mnist-short": ("a6fb5d67b7023f3f", 760),
+    "minilm-glue": ("7a92d26ad020f3b5", 150),
+    "quick": ("d6125eda646d9407", 360),
+    "quick-conv": ("86cf076379135f98", 315),
+    "resnet20-cifar10": ("5d4a6acf5df2eb25", 339),
+    "vgg16-cifar10": ("89c052977a1f754d", 579),
 }
 
 #: recipe -> kind and place in its graph -> (head of the key, projections of the result)

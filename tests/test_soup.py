@@ -161,5 +161,5 @@ def test_bad_input():
     for finder in (InstantSoup(main="9"), InstantSoup(clone="x")):
         with pytest.raises(BadInput, match="above 0 and at most 8 iterations"):
             experiment(tiny_recipe(finder=finder, training=TRAINING))
-    with pytest.raises(BadInput, match="'inverted' negates scores, and this finder has none"):
+    with pytest.raises(BadInput, match="'inverted' changes scores, and this finder has none"):
         experiment(tiny_recipe(finder=FINDER, controls=("inverted",), training=TRAINING))

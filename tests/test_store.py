@@ -184,7 +184,7 @@ def test_a_real_limit_on_file_size_ends_in_one_clear_line(tmp_path, filled, work
     process = tiny.start(
         *("find", *tiny.FLAGS, "--workers", workers, "--store", tmp_path / "s"),
         cwd=tmp_path,
-        preexec_fn=small,
+        first=small,
     )
     out, err = process.communicate(timeout=120)
     assert (process.returncode, out) == (2, ""), err

@@ -294,17 +294,17 @@ def test_an_evaluation_equals_one_text_at_a_time(kind):
 
 def test_training_lowers_the_loss_and_finds_the_word(task):
     network = model(task, spread=0.02)
-    optimizer = torch.optim.AdamW(network.parameters(), 1e-2)
+    optimizer = torch.optim.AdamW(network.parameters(), 3e-3)
     (objective,) = task.objectives(network)
     at = torch.arange(32)
     losses = []
-    for _ in range(40):
-        loss = objective.loss(network.train(), task.batch("train", at), generator(0, "noise"))
+    for _ in range(60):
+        loss = objective.loss(network.eval(), task.batch("train", at), generator(0, "noise"))
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         losses.append(loss.item())
-    assert losses[-1] < 0.5 * losses[0]
+    assert losses[-1] < 0.2 * losses[0]
 
 
 @pytest.mark.parametrize("kind", [TinyText, TinyValue])

@@ -30,7 +30,9 @@ from lth_zoo.finders import IMP
 from lth_zoo.formats import load_masks
 from lth_zoo.jobs import graph
 from lth_zoo.masks import Masks
-from lth_zoo.session import MASKS, read_state
+from lth_zoo.parse import base_of, with_length
+from lth_zoo.runs import note_transfer, recorded
+from lth_zoo.session import MASKS, cached_task, read_state
 from lth_zoo.store import Store
 from lth_zoo.tasks.embedded import Digits
 from lth_zoo.trials.cells import TransferResults
@@ -71,6 +73,31 @@ def done(tmp_path_factory):
 
 
 # -- the jobs ------------------------------------------------------------------------------
+
+
+def test_epochs_are_iterations_of_each_task_of_its_own(tmp_path, monkeypatch):
+    monkeypatch.setattr(parity.Parity, "size", lambda self, split: Digits.size(self, split) // 2)
+    found = matrix(("digits", "large", "parity"), ("digits",), epochs=2.5)
+    batch = found.recipe.training.batch_size
+    size = {task: cached_task(task, None, found.recipe.model).size("train") for task in found.tasks}
+    assert len({n // batch for n in size.values()}) > 1
+    for task in found.tasks:
+        ends = {j.config["end"] for j in found.experiments[task].jobs if j.kind == "train"}
+        assert ends == {math.ceil(2.5 * (size[task] // batch))}
+    note_transfer(Store(tmp_path), found, "running")
+    (again,) = recorded(Store(tmp_path))
+    assert [j.key for j in again.matrix.jobs] == [j.key for j in found.jobs]
+
+
+def test_a_length_is_epochs_or_iterations():
+    with pytest.raises(BadInput, match="epochs is 0; it must be above 0"):
+        recipe(epochs=0)
+    base = recipe(epochs=3)
+    assert experiment(base).recipe.epochs is None
+    assert with_length(base, ["--training.iterations=7"]).epochs is None
+    assert with_length(base, ["--training.batch-size", "7"]) is base
+    with pytest.raises(BadInput, match="both --epochs and --training.iterations are given"):
+        base_of(["bert-glue", "--epochs", "1", "--training.iterations", "7"])
 
 
 def test_each_source_is_searched_once():

@@ -73,8 +73,20 @@ def cli(capsys, *args: object) -> Answer:
     return Answer(code, said.out, said.err)
 
 
-def start(*args: object, cwd: Path, **more: Any) -> subprocess.Popen[str]:
-    """Start a command in a process group of its own."""
+def start(
+    *args: object, cwd: Path, first: Callable[[], None] | None = None, **more: Any
+) -> subprocess.Popen[str]:
+    """Start a command in a process group of its own, where Ctrl-C works as at a terminal.
+
+    A shell starts what it puts in the background with SIGINT ignored, and a child inherits that.
+    ``first`` runs in the child before the command.
+    """
+
+    def before() -> None:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        if first is not None:
+            first()
+
     return subprocess.Popen(
         [*PYTHON, *map(str, args)],
         cwd=cwd,
@@ -82,6 +94,7 @@ def start(*args: object, cwd: Path, **more: Any) -> subprocess.Popen[str]:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         start_new_session=True,
+        preexec_fn=before,
         **more,
     )
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from ..parse import load
 from .options import Running, emit, execution_of, parse, workers_of
 
-RECIPES = ("quick", "quick-conv", "quick-bert")
+RECIPES = ("quick", "quick-conv", "bert-mini-pydocs")
 #: The matrix of the demo: sources of tickets for the last recipe's own task.
 SOURCES = ("pydocs/topic", "one-shot", "random")
 

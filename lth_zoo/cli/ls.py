@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
+from textwrap import shorten
 from typing import Annotated, Any
 
 import tyro
@@ -41,7 +42,8 @@ def table_of(rows: Sequence[dict[str, Any]], title: str) -> Any:
     columns = list(rows[0]) if rows else ["name"]
     table = Table(*columns, title=f"{len(rows)} {title}", title_justify="left")
     for row in rows:
-        table.add_row(*(str(row[c]) for c in columns))
+        # A recipe's source may be a paragraph; --json has the whole of it.
+        table.add_row(*(shorten(str(row[c]), 100, placeholder=" …") for c in columns))
     return table
 
 

@@ -47,7 +47,8 @@ class CellJob:
 class Matrix:
     """A checked transfer study; ``recipe`` is the one of every search, its task aside.
 
-    ``fingerprints`` maps a task to its data's, ``footing`` says what all the models share.
+    ``fingerprints`` maps a task to its data's, ``iterations`` to the length of its trainings;
+    ``footing`` says what all the models share.
     """
 
     recipe: Recipe
@@ -55,15 +56,23 @@ class Matrix:
     targets: tuple[str, ...]
     carry: Carry
     fingerprints: Mapping[str, str]
+    iterations: Mapping[str, int]
     footing: Footing
 
     @cached_property
     def experiments(self) -> dict[str, Experiment]:
         """Task -> its dense runs and tickets, as ``find`` lays them out."""
-        return {
-            task: lay_out(replace(self.recipe, task=task), found)
-            for task, found in self.fingerprints.items()
-        }
+        return {task: lay_out(self.recipe_of(task), self.fingerprints[task]) for task in self.tasks}
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """Every task, as source or target."""
+        return tuple(self.fingerprints)
+
+    def recipe_of(self, task: str) -> Recipe:
+        """Return the recipe of a task's own search."""
+        training = replace(self.recipe.training, iterations=self.iterations[task])
+        return replace(self.recipe, task=task, training=training, epochs=None)
 
     @cached_property
     def tickets(self) -> dict[tuple[str, int], Arm]:
@@ -170,17 +179,22 @@ def transfer_matrix(
     to, more = _named(targets or [s for s in from_ if s not in FREE], recipe, data)
     if not to:
         raise BadInput("no targets; give tasks to bring the tickets to")
+    if recipe.sparsity == 0:
+        raise BadInput("sparsity is 0: there is no ticket to bring anywhere; give one above 0")
     recipe = replace(recipe, task=to[0], controls=())
-    _check_recipe(recipe)
     tasks = list(dict.fromkeys([*(s for s in from_ if s not in FREE), *to]))
     if carry != "mask" and not any(s not in (*FREE, t) for s in from_ for t in to):
         raise BadInput(f"carry {carry!r} needs a source that is a task and not the only target")
     found = {task: experiment(replace(recipe, task=task), data) for task in tasks}
+    for one in found.values():
+        _check_recipe(one.recipe)
     prints = {task: one.fingerprint for task, one in found.items()}
+    iterations = {task: one.recipe.training.iterations for task, one in found.items()}
     pairs = [(s, t) for s in from_ for t in to if s not in (*FREE, t)]
     base = footing([one.recipe for one in found.values()], pairs, data)
-    recipe = next(one.recipe for one in found.values() if one.recipe.task == to[0])
-    return Matrix(recipe, tuple(from_), tuple(to), carry, prints, base), skipped + more
+    recipe = replace(recipe, head=found[to[0]].recipe.head)
+    matrix = Matrix(recipe, tuple(from_), tuple(to), carry, prints, iterations, base)
+    return matrix, skipped + more
 
 
 def known_tasks() -> list[str]:
@@ -233,8 +247,6 @@ def _look(name: str, recipe: Recipe, data: Path | None) -> None:
 
 def _check_recipe(recipe: Recipe) -> None:
     """Raise if the recipe's tickets cannot be compared from one start."""
-    if recipe.sparsity == 0:
-        raise BadInput("sparsity is 0: there is no ticket to bring anywhere; give one above 0")
     rule = getattr(recipe.finder, "rewind", "init")
     if Rewind.parse(rule, recipe.training.iterations).kind in ("learning-rate", "none"):
         raise BadInput(
