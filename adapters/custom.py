@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from lth_zoo import registry
 from lth_zoo.errors import BadInput
+from lth_zoo.graph_models import check_layers
 from lth_zoo.identity import settings_of, source_of
 from lth_zoo.protocols import Adapter, Signature
 
@@ -49,6 +50,7 @@ class Custom(Adapter):
             model = function(*([signature] if takes_signature(name, function) else []))
         if not isinstance(model, nn.Module):
             raise BadInput(f"{name!r} returned a {type(model).__name__}; expected an nn.Module")
+        check_layers(model)
         return model
 
     def fingerprint(self, name: str, model: nn.Module) -> str:

@@ -27,6 +27,7 @@ BENCHES = {
     "startup": "Start-up",
     "step": "A training step",
     "transformer": "A Transformer step",
+    "graphs": "Graph tickets",
     "selection": "Selection",
     "imp_run": "A whole IMP run",
     "study": "A study on two workers",

@@ -72,8 +72,8 @@ def cases() -> Iterator[step.Case]:
                 task,
                 training,
                 warm=1,
-                steps=2,
-                rounds=9 if name == "MiniLM" else 5,
+                steps=1,
+                rounds=7 if name == "MiniLM" else 3,
                 target=1.05,
             )
 

@@ -32,7 +32,7 @@ _HOMES = {
     "transfer": "api",
     "verify": "api",
 }
-_ROOMS = ("controls", "finders", "registry", "scores")
+_ROOMS = ("controls", "edge_scorer", "finders", "registry", "scores")
 
 
 def _guard() -> None:

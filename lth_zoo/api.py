@@ -16,11 +16,13 @@ from .protocols import Finder
 from .recipe import Recipe, Training, build
 from .session import Execution, cached_task, machine_of
 from .store import Store
+from .trials.backbones import backbone_matrix
 from .trials.cells import Judged, TransferResults, judge_cells
 from .trials.collect import collect, machines
 from .trials.collect_cells import collect_transfer
 from .trials.results import Results
-from .trials.transfer import Carry, Matrix, transfer_matrix
+from .trials.transfer import Carry, transfer_matrix
+from .trials.transfer_study import TransferStudy
 from .trials.verdict import LevelVerdict, judge_levels
 
 if TYPE_CHECKING:
@@ -48,7 +50,7 @@ class Transferred:
     """
 
     id: str
-    matrix: Matrix
+    matrix: TransferStudy
     results: TransferResults
     judged: list[Judged]
     outcome: Outcome
@@ -90,7 +92,7 @@ def run_recipes(
         own = share_of(outcome, one)
         state = "failed" if own.failed else "done"
         name = runs.note(store, one, state, own.failed, command)
-        finished.append(judged(name, one, store, own))
+        finished.append(judged(name, one, store, own, execution.data))
     return finished
 
 
@@ -101,9 +103,11 @@ def share_of(outcome: Outcome, one: Experiment) -> Outcome:
     return replace(outcome, failed=failed, blocked=[j for j in outcome.blocked if j.key in keys])
 
 
-def judged(name: str, one: Experiment, store: Store, outcome: Outcome) -> Finished:
+def judged(
+    name: str, one: Experiment, store: Store, outcome: Outcome, data: Path | None = None
+) -> Finished:
     """Collect and judge what the store holds of an experiment."""
-    results = collect(one, store, outcome.failed)
+    results = collect(one, store, outcome.failed, data)
     paired = one.recipe.compare == "paired"
     return Finished(name, one, results, judge_levels(results, paired=paired), outcome)
 
@@ -233,7 +237,7 @@ def verify(
 
 
 def run_transfer(
-    matrix: Matrix,
+    matrix: TransferStudy,
     store: Store,
     execution: Execution,
     workers: int = 0,
@@ -259,9 +263,10 @@ def run_transfer(
 def transfer(
     model: str | nn.Module = "lenet-300-100",
     *,
-    sources: Sequence[str],
+    sources: Sequence[str] = (),
     targets: Sequence[str] = (),
     carry: Carry = "mask",
+    backbones: Sequence[str] | None = None,
     finder: Finder | None = None,
     sparsity: float = 0.7,
     seeds: Sequence[int] = (0, 1, 2, 3, 4),
@@ -275,13 +280,17 @@ def transfer(
 ) -> Transferred:
     """Bring tickets found on the sources to the targets and judge every cell.
 
+    With ``backbones`` the edges of each one's ticket are brought to all of them instead, on the
+    ``task``, beside edges by degree and at random; every weight stays.
+
     Args:
-        model: as in :func:`find`.
+        model: as in :func:`find`; not used with ``backbones``.
         sources: tasks, ``one-shot`` (the largest weights of theta_0), ``random`` (the layer
             counts of the target's own ticket); globs such as ``glue/*`` stand for tasks.
         targets: tasks; those among the sources where none are given.
         carry: what comes along besides the mask: ``mask`` nothing, ``mask+state`` the source
             ticket's trained weights, ``mask+signs`` their signs.
+        backbones: names of models that read a graph; without sources, targets and carry.
         finder: how tickets are found; iterative magnitude pruning by default.
         sparsity: removed share of the prunable weights, the same for all sources.
         seeds: root seeds; each is a search on every source and its own trainings.
@@ -300,14 +309,21 @@ def transfer(
 
     if workers and not isinstance(model, str):
         raise BadInput(f"workers is {workers}; a model object stays in this process: give 0")
-    if odd := fields.keys() & {"task", "controls"}:
+    if backbones is not None and (sources or targets or carry != "mask"):
+        raise BadInput("backbones have no sources, targets or carry: each is brought to all")
+    unused = {"task", "controls"} if backbones is None else {"controls"}
+    if odd := fields.keys() & unused:
         raise BadInput(f"a transfer has no {sorted(odd)[0]} of its own; give sources and targets")
     given = {"finder": finder, "training": training}
     chosen = {k: v for k, v in given.items() if v is not None} | fields
-    with registered(model, store) as (name, place):
+    with registered(model if backbones is None else "", store) as (name, place):
         plain = {"model": name, "sparsity": sparsity, "seeds": tuple(seeds), "controls": ()}
         recipe: Recipe = build(Recipe, plain | chosen)
         cached_task.cache_clear()
-        matrix, _ = transfer_matrix(recipe, sources, targets, carry, data)
+        matrix: TransferStudy
+        if backbones is None:
+            matrix, _ = transfer_matrix(recipe, sources, targets, carry, data)
+        else:
+            matrix = backbone_matrix(recipe, backbones, data)
         execution = Execution(device=device, data=data)
         return run_transfer(matrix, Store(place), execution, workers, watcher)

@@ -2,7 +2,8 @@
 
 The masks always come; ``changes`` in the job's config says what else does: ``masks`` nothing,
 ``state`` the source ticket's trained weights, ``signs`` only their signs. The output head is
-the target's own in every case.
+the target's own in every case, and so are the edges where tickets prune a graph: those of
+another task's graph mean nothing here.
 """
 
 from __future__ import annotations
@@ -32,7 +33,10 @@ def carry(session: Session) -> None:
     if masks is None:
         raise StoreError(f"{session.job.label} has no masks")
     adapter, model = session.adapter, session.build()
-    carried = adapter.carry(masks, model)
+    carried = adapter.carry(masks.weights, model)
+    own = session.masks("own")
+    if own is not None:
+        carried = carried.joined(own.data)
     session.write_masks(carried)
     session.write_json({"masks": carried.counts, "kept": carried.kept, "prunable": carried.size})
     changes = session.config["changes"]

@@ -3,6 +3,9 @@
 A *ticket control* is a function ``(draft, seed) -> draft`` that changes the masks or the
 start. A *search control* changes how the mask is searched: ``chain -> chain``; its ticket is
 then trained as usual. Dense, ticket and controls of one seed share the data order.
+
+Where a ticket has edges of a graph too, the controls here leave those as they are; the ones of
+:mod:`lth_zoo.graph_controls` are about them.
 """
 
 from __future__ import annotations
@@ -43,15 +46,17 @@ class Draft:
         return Fraction(self.masks.kept, self.masks.size)
 
 
-def changes(what: Literal["masks", "start", "init", "search", "both"]) -> Callable[[F], F]:
+def changes(
+    what: Literal["masks", "start", "init", "search", "both"], *, graph: bool = False
+) -> Callable[[F], F]:
     """Declare what a control changes, so that only that is stored (default: ``both``).
 
     ``start`` keeps the ticket's place in the schedule; ``init`` is a start that has seen no
-    training, and is trained whole.
+    training, and is trained whole. ``graph`` marks a control of tickets with edges.
     """
 
     def mark(control: F) -> F:
-        control.changes = what  # type: ignore[attr-defined]
+        control.changes, control.needs_graph = what, graph  # type: ignore[attr-defined]
         return control
 
     return mark
@@ -82,7 +87,7 @@ def shuffle_weights(draft: Draft, seed: int) -> Draft:
 
     rng = generator(seed, "prune", "shuffle-weights")
     state = dict(draft.state)
-    for name, mask in draft.masks.items():
+    for name, mask in draft.masks.weights.items():
         kept = state[name][mask]
         state[name] = state[name].clone()
         state[name][mask] = kept[torch.randperm(len(kept), generator=rng)]
@@ -110,7 +115,7 @@ def random_layer(draft: Draft, seed: int) -> Draft:
 @changes("masks")
 def one_shot(draft: Draft, seed: int) -> Draft:  # noqa: ARG001 - nothing is drawn
     """Keep the largest weights of the start: no training at all (Chen et al. 2020, theta_0)."""
-    scores = {n: draft.state[n].abs() for n in draft.masks}
+    scores = {n: draft.state[n].abs() for n in draft.masks.weights}
     return replace(draft, masks=_selected(draft, scores, "global"))
 
 
@@ -159,11 +164,13 @@ def random_labels(chain: Chain) -> Chain:
 def _shuffled(masks: Masks, rng: Any) -> Masks:
     import torch
 
-    return type(masks)(
-        {
-            n: m.reshape(-1)[torch.randperm(m.numel(), generator=rng)].reshape(m.shape)
-            for n, m in masks.items()
-        }
+    return masks.joined(
+        type(masks)(
+            {
+                n: m.reshape(-1)[torch.randperm(m.numel(), generator=rng)].reshape(m.shape)
+                for n, m in masks.weights.items()
+            }
+        )
     )
 
 
@@ -171,16 +178,16 @@ def _random(draft: Draft, seed: int, scope: str) -> Draft:
     import torch
 
     rng = generator(seed, "prune", "random", scope)
-    scores = {n: torch.rand(m.shape, generator=rng) for n, m in draft.masks.items()}
+    scores = {n: torch.rand(m.shape, generator=rng) for n, m in draft.masks.weights.items()}
     return replace(draft, masks=_selected(draft, scores, scope))
 
 
 def _selected(draft: Draft, scores: Mapping[str, Tensor], scope: str) -> Masks:
-    """Keep as many weights as the ticket does, by other scores."""
+    """Keep as many weights as the ticket does, by other scores; and its edges."""
     from .select import allocate, select
 
-    shapes = {n: tuple(m.shape) for n, m in draft.masks.items()}
-    return select(scores, allocate(shapes, draft.density, scope))
+    shapes = {n: tuple(m.shape) for n, m in draft.masks.weights.items()}
+    return draft.masks.joined(select(scores, allocate(shapes, draft.density, scope)))
 
 
 def _twins(state: Mapping[str, Tensor]) -> list[list[str]]:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from .coverage import covered_of, pools_of
 from .hooks import Hook
-from .kinds import Watch, learned
+from .kinds import learned
 from .masks import Masks
 from .recipe import Training, build
 from .rewind import Snapshot
@@ -24,6 +24,7 @@ from .select import select
 from .session import LOG, Session
 from .structured import alive_in, keep_units, magnitudes, removable, shares_of, spread, summary
 from .train import Loop
+from .watch import Watch
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from .engines.local import needed
 from .experiment import experiment
+from .gc import SEARCHES
 from .jobs import Job, iterations_of
 from .protocols import Task, adapter_of
 from .recipe import Recipe
@@ -133,7 +134,7 @@ def _disk(job: Job, size: int) -> int:
     if job.kind in ("init", "control", "graft"):
         return size + size // 32
     if job.kind != "train":
-        states = {"learn": 1, "early-bird": 1, "soup": 3}
+        states = dict.fromkeys(SEARCHES, 1) | {"soup": 3}
         return size * states.get(job.kind, 0) + size // 32
     kept: dict[str, int] = {"weights": size, "snapshot": 3 * size}
     return kept.get(job.config["keep"], 0) + 20_000

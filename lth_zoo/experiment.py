@@ -12,9 +12,10 @@ from . import registry
 from .controls import changed_by
 from .coverage import covered_of, pools_of
 from .errors import BadInput, unknown
+from .graph_models import check_gates
 from .jobs import DENSE, TICKET, Chain, Job, Level, graph
 from .protocols import Adapter, Prunable, Task, adapter_of
-from .recipe import Recipe
+from .recipe import Recipe, finder_name
 from .seeds import seeded
 from .session import cached_task
 from .structured import check_units
@@ -87,6 +88,8 @@ def check(recipe: Recipe, data: Path | None = None) -> str:
     for layer in getattr(recipe.finder, "overrides", dict)():
         if layer not in layers:
             raise unknown("layer", layer, layers)
+    if recipe.finder.needs_gates:
+        check_gates(model, task.graph())
     one = Chain(recipe, recipe.seeds[0], fingerprint)
     jobs = graph(m for lv in recipe.finder.search(one) if (m := lv.masks))
     _check_amounts(jobs, model, covered)
@@ -99,12 +102,30 @@ def _check_arms(recipe: Recipe, task: Task, adapter: Adapter) -> None:
     """Raise if the recipe asks for what this task or start does not have."""
     if "random-labels" in recipe.controls and not task.labelled:
         raise BadInput(f"control 'random-labels' permutes labels, and {recipe.task!r} has none")
+    _check_graph(recipe, task)
     given = adapter.checkpoint(recipe.model) or adapter.pretraining(recipe.model)
     if given is not None and getattr(recipe.finder, "rewind", "") == "fresh":
         raise BadInput(
             f"rewind 'fresh' draws a new initialisation, and {recipe.model!r} starts from a "
             "pre-trained one; the control 'reinit' says what a drawn one is worth"
         )
+
+
+def _check_graph(recipe: Recipe, task: Task) -> None:
+    """Raise if edges are to be pruned and there are none, or nothing that would prune them."""
+    finder = finder_name(recipe.finder)
+    if recipe.finder.prunes_graph and task.graph() is None:
+        raise BadInput(f"finder {finder!r} prunes a graph, and task {recipe.task!r} has none")
+    if recipe.graph_sparsity and not recipe.finder.prunes_graph:
+        able = [n for n in registry.names("finders") if registry.find("finders", n).prunes_graph]
+        raise BadInput(
+            f"graph_sparsity is {recipe.graph_sparsity}, but finder {finder!r} prunes no edges; "
+            f"leave it at 0, or choose {' or '.join(able)}"
+        )
+    for name in recipe.controls:
+        about = getattr(registry.find("controls", name), "needs_graph", False)
+        if about and not recipe.finder.prunes_graph:
+            raise BadInput(f"control {name!r} is about a graph's edges, and {finder!r} prunes none")
 
 
 def resolved(recipe: Recipe, data: Path | None = None) -> Recipe:
@@ -161,8 +182,9 @@ def _arms(recipe: Recipe, fingerprint: str) -> Iterator[Arm]:
         control = registry.find("controls", name)
         for chain in chains:
             levels = [level for level in searched[chain.seed] if level.index and level.masks]
-            if recipe.controls_at == "last":
-                levels = levels[-1:]
+            if recipe.controls_at != "all":
+                asked = () if recipe.controls_at == "last" else recipe.controls_at
+                levels = [lv for lv in levels if lv.index in asked or lv is levels[-1]]
             others = {}
             if changed_by(control) == "search":
                 others = {lv.index: lv for lv in recipe.finder.search(control(chain))}

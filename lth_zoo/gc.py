@@ -11,6 +11,9 @@ from .lock import Lock
 from .session import STATE
 from .store import MANIFEST, Store
 
+#: Kinds of jobs that write trained weights beside their masks.
+SEARCHES = ("learn", "soup", "early-bird", "gates", "denoise", "scorer", "inform")
+
 
 @dataclass
 class Freed:
@@ -36,7 +39,7 @@ def collect_garbage(store: Store, dry_run: bool = False) -> Freed:
     for entry in entries:
         kind, config = entry.manifest["kind"], entry.manifest["config"]
         trained = kind == "train" and config["keep"] == "weights"
-        trained = trained or kind in ("learn", "soup", "early-bird")
+        trained = trained or kind in SEARCHES
         spare = kind in ("control", "carry") or (trained and entry.manifest["key"] not in starts)
         if spare and STATE in entry:
             freed.weights += 1

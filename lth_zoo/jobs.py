@@ -25,16 +25,8 @@ DENSE, TICKET = "dense", "ticket"
 
 #: Raise a kind's number when its result for the same config changes.
 VERSIONS = {
-    "init": 1,
-    "train": 1,
-    "prune": 1,
-    "control": 1,
-    "graft": 1,
-    "carry": 1,
-    "learn": 1,
-    "units": 1,
-    "soup": 1,
-    "early-bird": 1,
+    **dict.fromkeys(("init", "train", "prune", "control", "graft", "carry", "learn"), 1),
+    **dict.fromkeys(("units", "soup", "early-bird", "gates", "denoise", "scorer", "inform"), 1),
 }
 
 
@@ -105,7 +97,7 @@ class Chain:
     """The primitives a finder builds its levels with, for one recipe and seed.
 
     ``labels``, ``invert`` and ``blind`` are switches of the controls that corrupt the search:
-    permuted labels, negated scores, random scores.
+    permuted labels, negated scores, random scores; ``edges`` replaces the score of the edges.
     """
 
     recipe: Recipe
@@ -114,6 +106,12 @@ class Chain:
     labels: str = "true"
     invert: bool = False
     blind: bool = False
+    edges: str = ""
+
+    @property
+    def edge_density(self) -> Fraction:
+        """Kept share of the graph's edges at the last level."""
+        return 1 - Fraction(str(self.recipe.graph_sparsity))
 
     @property
     def density(self) -> Fraction:
@@ -188,10 +186,13 @@ class Chain:
         overrides: Mapping[str, Fraction] | None = None,
         total: Fraction | None = None,
         start: Job | None = None,
+        edges: Mapping[str, Any] | None = None,
     ) -> Job:
         """Return the job that scores ``trained`` and keeps the best ``density`` of it.
 
         ``start`` is what the training started from, where that is not the initial state.
+        ``edges`` says what is kept of the task's graph: ``entry`` of the masks, ``score``,
+        ``density``.
         """
         score = "random" if self.blind else score
         config: dict[str, Any] = {
@@ -206,6 +207,9 @@ class Chain:
         }
         if self.invert:
             config["invert"] = True
+        if edges is not None:
+            kept = {"score": self.edges} if self.edges else {}
+            config["edges"] = {**edges, "density": str(edges["density"])} | kept
         if self.labels != "true" and getattr(registry.find("scores", score), "data", False):
             config["labels"] = self.labels
         inputs = {"trained": trained, "init": self.initial()}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import json
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -17,7 +16,8 @@ from . import registry
 from .carry import tied
 from .controls import Draft
 from .coverage import covered_of, pools_of
-from .errors import Diverged, StoreError, unknown
+from .edge_scores import selected
+from .errors import BadInput, Diverged, StoreError, unknown
 from .hooks import Hook
 from .masks import Masks
 from .protocols import Split, Task
@@ -29,6 +29,7 @@ from .select import select
 from .session import LOG, MASKS, RESULT, STATE, Session
 from .store import Entry
 from .train import Loop
+from .watch import Watch, tracker
 
 
 def execute(session: Session) -> Entry:
@@ -98,8 +99,8 @@ def graft(session: Session) -> None:
 def train(session: Session) -> None:
     """Train from a state, under masks if there are any; measure at the end."""
     config = session.config
-    start = partial(_start, session)
-    loop = trained(session, session.build(), start, masks=session.masks("masks"))
+    start, masks = partial(_start, session), session.masks("masks")
+    loop = trained(session, session.build(), start, masks=masks)
     session.write_json(_measure(loop, config))
     if config["keep"] == "weights":
         session.write_state(Snapshot(loop.final_state(), loop.iteration))
@@ -114,21 +115,24 @@ def trained(
     model: nn.Module,
     start: Callable[[], Snapshot | None],
     hooks: Sequence[Hook] = (),
+    masks: Masks | None = None,
     **options: Any,
 ) -> Loop:
     """Train a model as a job's config says, from its last checkpoint or ``start``; keep the curve.
 
-    ``options`` are the loop's own: masks, groups.
+    Masks of a graph's edges are not the loop's: the task deals the graph that is left.
+    ``options`` are the loop's own: groups.
     """
     config = session.config
     loop = Loop(
         model,
-        learned(session),
+        learned(session, masks),
         build(Training, dict(config["training"])),
         seed=config["seed"],
+        masks=masks,
         start=session.resume() or start(),
         end=config["end"],
-        hooks=[*hooks, Watch(session), *_tracker(session)],
+        hooks=[*hooks, Watch(session), *tracker(session)],
         device=session.execution.device,
         **options,
     )
@@ -142,11 +146,29 @@ def trained(
     return loop
 
 
-def learned(session: Session) -> Task:
-    """Return the task a job trains on: its own, or with permuted labels in a corrupted search."""
+def learned(session: Session, masks: Masks | None = None) -> Task:
+    """Return the task a job trains on, on what masks leave of its graph.
+
+    That is its own, or with permuted labels in a corrupted search: those of the graph that is left.
+    """
+    task = restricted(session.task, masks)
     if session.config.get("labels") == "random":
-        return with_random_labels(session.task, session.config["seed"])
-    return session.task
+        return with_random_labels(task, session.config["seed"])
+    return task
+
+
+def restricted(task: Task, masks: Masks | None) -> Task:
+    """Return the task on what masks leave of its graph; the task itself where they cover none.
+
+    Raises:
+        BadInput: the masks are of another graph, or the task has none.
+    """
+    if masks is None or not masks.data:
+        return task
+    graph = task.graph()
+    if graph is None:
+        raise BadInput(f"task {task.name!r} has no graph, but the masks cover {list(masks.data)}")
+    return task.on_graph(graph.restricted(masks.data))
 
 
 def _start(session: Session) -> Snapshot:
@@ -165,8 +187,10 @@ def _measure(loop: Loop, config: Mapping[str, Any]) -> dict[str, Any]:
     with loop.averaged():
         flags = list(loop.task.flags(loop.model))
     masks = loop.masks
-    if masks is not None and any(kept == 0 for kept, _ in masks.counts.values()):
+    if masks is not None and any(kept == 0 for kept, _ in masks.weights.counts.values()):
         flags.append("collapsed-layer")
+    if masks is not None and any(kept == 0 for kept, _ in masks.data.counts.values()):
+        flags.append("no-edges")
     return {
         "metrics": {split: loop.evaluate(split) for split in splits},
         "early_stop": best.get("iteration", loop.iteration),
@@ -175,61 +199,6 @@ def _measure(loop: Loop, config: Mapping[str, Any]) -> dict[str, Any]:
         "parameters": sum(p.numel() for p in loop.model.parameters()),
         "masks": masks.counts if masks is not None else {},
     }
-
-
-class Watch(Hook):
-    """Reports progress and writes checkpoints, by the clock; draws nothing."""
-
-    def __init__(self, session: Session) -> None:
-        self.session = session
-        self._written = self._shown = time.monotonic()
-
-    def on_start(self, loop: Loop) -> None:
-        """Say where the training stands."""
-        self.session.progress(loop.iteration - loop.begin, loop.end - loop.begin)
-
-    def on_iteration(self, loop: Loop) -> None:
-        """Show and keep the state, every so often."""
-        now = time.monotonic()
-        if now - self._shown < 0.2:
-            return
-        self._shown = now
-        self.session.progress(loop.iteration - loop.begin, loop.end - loop.begin)
-        if now - self._written >= self.session.execution.checkpoint_seconds:
-            loop.check()
-            snapshot = loop.snapshot()
-            snapshot.extra["seconds"] = self.session.seconds()
-            self.session.checkpoint(snapshot)
-            self._written = time.monotonic()
-
-
-class Track(Hook):
-    """Sends the rows of a training to one of Accelerate's trackers."""
-
-    def __init__(self, session: Session, kind: str) -> None:
-        from accelerate.tracking import TensorBoardTracker
-
-        trackers = {"tensorboard": TensorBoardTracker}
-        if kind not in trackers:
-            raise unknown("tracker", kind, trackers)
-        job = session.job
-        run = f"{job.config['model']}-{job.config['task']}-seed{job.config['seed']}-{job.key[:8]}"
-        self.tracker = trackers[kind](run.replace("/", "_"), session.store.root / "tracking")
-        self.tracker.start()
-
-    def on_row(self, loop: Loop, row: dict[str, float]) -> None:  # noqa: ARG002 - the contract
-        """Send one row."""
-        values = {k: v for k, v in row.items() if k != "iteration"}
-        self.tracker.log(values, step=int(row["iteration"]))
-
-    def on_end(self, loop: Loop) -> None:  # noqa: ARG002 - the contract
-        """Close the tracker."""
-        self.tracker.finish()
-
-
-def _tracker(session: Session) -> list[Hook]:
-    kind = session.execution.track
-    return [Track(session, kind)] if kind else []
 
 
 def with_random_labels(task: Task, seed: int) -> Task:
@@ -256,7 +225,8 @@ def prune(session: Session) -> None:
     states = LazyStates({"final": "trained", "init": "init", "rewind": rewind}, session)
     model.load_state_dict(states["final"])
     covered = covered_of(config, session.adapter, model)
-    within = session.masks("within")
+    before = session.masks("within")
+    within = before.weights if before else None
     masks = within or Masks.ones(model, covered)
     seed = config["seed"]
     context = ScoreContext(
@@ -264,7 +234,7 @@ def prune(session: Session) -> None:
         masks,
         states,
         generator(seed, "prune", "score"),
-        batches=Batches(learned(session), seed),
+        batches=Batches(learned(session, before), seed),
         loss=_loss_of(session.task, model, seed),
     )
     scores = score(config["score"], context)
@@ -272,8 +242,19 @@ def prune(session: Session) -> None:
         scores = {name: -value for name, value in scores.items()}
     caps = {name: kept for name, (kept, _) in within.counts.items()} if within else None
     kept = select(scores, pools_of(config, model, covered, caps), within)
+    if "edges" in config:
+        kept = kept.joined(_edges(session, before))
     session.write_masks(kept)
     session.write_json({"masks": kept.counts, "kept": kept.kept, "prunable": kept.size})
+
+
+def _edges(session: Session, before: Masks | None) -> Masks:
+    """Return the mask of the edges that a prune job keeps."""
+    edges, graph = session.config["edges"], session.task.graph()
+    assert graph is not None, "checked before the run"
+    rng = generator(session.config["seed"], "prune", "edges", edges["score"])
+    within = before.data if before and before.data else None
+    return selected(graph, edges["entry"], edges["score"], edges["density"], rng, within)
 
 
 class Batches:
@@ -347,4 +328,8 @@ KINDS: dict[str, tuple[Callable[[Session], None] | str, tuple[str, ...]]] = {
     "units": ("lth_zoo.structured:units_job", (MASKS,)),
     "soup": ("lth_zoo.soup:soup_job", (MASKS, STATE)),
     "early-bird": ("lth_zoo.early:early_job", (MASKS, STATE)),
+    "gates": ("lth_zoo.gate_search:gates_job", (MASKS, STATE)),
+    "denoise": ("lth_zoo.denoise:denoise_job", (MASKS, STATE)),
+    "scorer": ("lth_zoo.scorer_search:scorer_job", (MASKS, STATE)),
+    "inform": ("lth_zoo.inform:inform_job", (MASKS, STATE)),
 }

@@ -23,25 +23,21 @@ from torch.optim.optimizer import (
 
 from .errors import BadInput, unknown
 
-#: Optimisers that leave weight and state 0 where weight, gradient and state are 0 (Adamax does
-#: not: its state takes in epsilon).
+#: Optimisers that leave weight and state 0 where both and the gradient are 0 (not Adamax).
 ELEMENTWISE = frozenset(
-    {
-        "SGD",
-        "Adam",
-        "AdamW",
-        "RMSprop",
-        "NAdam",
-        "RAdam",
-        "Adagrad",
-        "Adadelta",
-        "Adafactor",
-    }
+    ("SGD", "Adam", "AdamW", "RMSprop", "NAdam", "RAdam", "Adagrad", "Adadelta", "Adafactor")
 )
+
+
+#: How the names of entries begin that are elements of the input, not weights.
+DATA = "graph/"
 
 
 class Masks(Mapping[str, Tensor]):
     """Immutable ``name -> bool tensor`` (CPU), names sorted.
+
+    An entry named ``graph/...`` covers edges of the input: it is in no count of weights, and no
+    model is asked for it.
 
     >>> m = Masks({"w": torch.tensor([True, False, True, True])})
     >>> m.kept, m.size, m.density
@@ -97,12 +93,12 @@ class Masks(Mapping[str, Tensor]):
     @property
     def kept(self) -> int:
         """Number of kept weights."""
-        return sum(kept for kept, _ in self.counts.values())
+        return sum(kept for kept, _ in self.weights.counts.values())
 
     @property
     def size(self) -> int:
         """Number of prunable weights, the denominator of density and sparsity."""
-        return sum(m.numel() for m in self._tensors.values())
+        return sum(m.numel() for m in self.weights.values())
 
     @property
     def density(self) -> float:
@@ -113,6 +109,22 @@ class Masks(Mapping[str, Tensor]):
     def sparsity(self) -> float:
         """Removed share of the prunable weights."""
         return 1.0 - self.density
+
+    # -- parts -------------------------------------------------------------------------
+
+    @property
+    def weights(self) -> Masks:
+        """The entries that are weights of the model."""
+        return self.without(*(n for n in self if n.startswith(DATA)))
+
+    @property
+    def data(self) -> Masks:
+        """The entries that are elements of the input: a graph's edges."""
+        return self.without(*(n for n in self if not n.startswith(DATA)))
+
+    def joined(self, other: Masks) -> Masks:
+        """Return these masks and the other's; where both have a name, the other's."""
+        return Masks({**self, **other})
 
     # -- algebra -----------------------------------------------------------------------
 
@@ -139,7 +151,8 @@ class Masks(Mapping[str, Tensor]):
 
     def distance(self, other: Masks) -> float:
         """Return the normalised Hamming distance over all entries, in [0, 1]."""
-        return sum(int((a ^ b).sum()) for _, a, b in self._zip(other)) / max(self.size, 1)
+        size = sum(m.numel() for m in self.values())
+        return sum(int((a ^ b).sum()) for _, a, b in self._zip(other)) / max(size, 1)
 
     def jaccard(self, other: Masks) -> float:
         """Return the overlap of the kept sets, |a and b| / |a or b|; 1 for two empty ones."""
@@ -190,7 +203,7 @@ class Masks(Mapping[str, Tensor]):
         Raises:
             BadInput: a masked tensor does not exist or has another shape.
         """
-        return Enforcer(self, model)
+        return Enforcer(self.weights, model)
 
     def apply_(self, model: nn.Module) -> None:
         """Set the pruned weights of the model to zero, in place."""

@@ -12,6 +12,7 @@ from typing import Any
 
 from . import registry
 from .formats import state_fingerprint
+from .graph_models import check_layers
 from .identity import settings_of, source_of
 from .protocols import Adapter, Signature
 
@@ -51,7 +52,9 @@ class ObjectAdapter(Adapter):
 
     def build(self, name: str, signature: Signature) -> Any:  # noqa: ARG002 - the contract
         """Return a copy of the object."""
-        return copy.deepcopy(self._model)
+        model = copy.deepcopy(self._model)
+        check_layers(model)
+        return model
 
     def reset(self, model: Any, name: str, signature: Signature) -> None:  # noqa: ARG002
         """Draw the copy anew through its own reset methods."""

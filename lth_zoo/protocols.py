@@ -13,12 +13,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from .errors import BadInput
-from .prunable import Prunable, Units, check_fit, count_macs, default_prunable
+from .graph_models import ANSWERS, graph_example
+from .prunable import Prunable, Units, check_fit, count_macs, default_prunable, head_of
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
+    from .graph import Graph
     from .masks import Masks
 
 Split = Literal["train", "validation", "test"]
@@ -32,12 +34,13 @@ class Signature:
     ``input`` is the shape of one example (channels, height, width for images; the largest
     number of tokens for text); ``output`` the number of values the model returns for it.
     ``answer`` is what they are: scores of ``classes``, one ``value``, the start and end scores
-    of a ``span`` of the text, or scores of the vocabulary for each of the ``tokens``.
+    of a ``span`` of the text, or scores of the vocabulary for each of the ``tokens``; on a graph,
+    scores of classes for its ``nodes`` or for whole ``graphs``, or an embedding for ``links``.
     """
 
     input: tuple[int, ...]
     output: int
-    answer: Literal["classes", "value", "span", "tokens"] = "classes"
+    answer: Literal["classes", "value", "span", "tokens", "nodes", "links", "graphs"] = "classes"
 
 
 @dataclass(frozen=True)
@@ -169,6 +172,18 @@ class Task:
     def to(self, device: torch.device) -> None:
         """Move what batches are made of to a device."""
 
+    def graph(self) -> Graph | None:
+        """Return the graph whose edges may be pruned, None where the task has none."""
+        return None
+
+    def on_graph(self, graph: Graph) -> Task:  # noqa: ARG002 - for subclasses
+        """Return the task on another graph over the same nodes: some edges are left out.
+
+        Raises:
+            BadInput: the task has no graph.
+        """
+        raise BadInput(f"task {self.name!r} has no graph whose edges could be pruned")
+
 
 class Adapter:
     """A family of models: what is prunable, how it is built, how its tickets move."""
@@ -177,6 +192,8 @@ class Adapter:
     models: Sequence[str] = ()
     #: What a level's head is by default: see ``Recipe.head``.
     heads: ClassVar[Literal["rewind", "fresh", "carry"]] = "rewind"
+    #: Whether its graph models take features as a sparse matrix (CSR).
+    sparse_features: ClassVar[bool] = False
     #: The embedded task whose shapes ``lth-zoo show MODEL`` takes.
     shown_on: ClassVar[str] = "digits"
 
@@ -217,8 +234,7 @@ class Adapter:
 
     def head(self, model: nn.Module) -> frozenset[str]:
         """Return the tensors that are replaced on a different task: the last prunable layer's."""
-        layer = list(self.prunable(model).values())[-1].layer
-        return frozenset(n for n in model.state_dict() if n.rpartition(".")[0] == layer)
+        return head_of(model, self.prunable(model))
 
     def fit(self, masks: Masks, model: nn.Module) -> Masks:  # noqa: ARG002 - for subclasses
         """Return the masks under the names that this model has for the same tensors."""
@@ -257,7 +273,9 @@ class Adapter:
         return None
 
     def example(self, signature: Signature) -> Any:
-        """Return a batch of one, zeros in the shape of the task's input."""
+        """Return a batch of one, zeros in the shape of the task's input; a ring for a graph's."""
+        if signature.answer in ANSWERS:
+            return graph_example(signature.input[0])
         import torch
 
         return torch.zeros(1, *signature.input)
@@ -278,6 +296,10 @@ class Finder:
     #: The four choices that describe a method, printed by ``lth-zoo ls finders``.
     describes: ClassVar[Mapping[str, str]] = {}
     paper: ClassVar[str] = ""
+    #: Whether it prunes the edges of a graph, down to the recipe's ``graph_sparsity``.
+    prunes_graph: ClassVar[bool] = False
+    #: Whether it learns gates on the edges, which the model must honour.
+    needs_gates: ClassVar[bool] = False
 
     def search(self, chain: Any) -> Iterator[Any]:
         """Yield level 0 (dense) and then each level down to the target."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
+import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from .errors import BadInput
@@ -64,6 +66,7 @@ def check_fit(masks: Masks, model: nn.Module) -> None:
         BadInput: naming each tensor that does not fit, and why.
     """
     theirs = {n: tuple(p.shape) for n, p in model.named_parameters(remove_duplicate=False)}
+    masks = masks.weights
     odd = [
         f"{n} is {tuple(m.shape)} in the ticket, {theirs.get(n, 'missing')} in the model"
         for n, m in masks.items()
@@ -77,34 +80,107 @@ def check_fit(masks: Masks, model: nn.Module) -> None:
         )
 
 
+#: Layers of PyTorch Geometric that hold matrices of weights: module, class, names of the tensors.
+#: Its other convolutions hold theirs in linear layers; attention vectors are no matrices.
+_GEOMETRIC = (
+    ("torch_geometric.nn.dense.linear", "Linear", ("weight",)),
+    ("torch_geometric.nn.dense.linear", "HeteroLinear", ("weight",)),
+    ("torch_geometric.nn.conv.gcn2_conv", "GCN2Conv", ("weight1", "weight2")),
+    ("torch_geometric.nn.conv.arma_conv", "ARMAConv", ("init_weight", "weight", "root_weight")),
+    ("torch_geometric.nn.conv.gated_graph_conv", "GatedGraphConv", ("weight",)),
+    ("torch_geometric.nn.conv.rgcn_conv", "RGCNConv", ("weight", "root")),
+)
+
+
 def default_prunable(model: nn.Module) -> dict[str, Prunable]:
     """Return the weight of every linear and convolution module, in module order.
 
-    Chosen by module type, not by name; a tensor shared by two modules is listed once;
-    the last one has the role ``output``. Biases and norms are not prunable.
-    """
-    from torch import nn
+    Chosen by module type, not by name, PyTorch Geometric's among them; a tensor shared by two
+    modules is listed once; the last one has the role ``output``, as have all of a graph
+    convolution that it is in. Biases and norms are not prunable.
 
-    roles = {nn.Linear: "linear", nn.Conv1d: "conv", nn.Conv2d: "conv", nn.Conv3d: "conv"}
+    Raises:
+        BadInput: a layer has no size before its first call.
+    """
+    from torch.nn.parameter import UninitializedParameter
+
     found: dict[str, Prunable] = {}
     seen: set[int] = set()
+    kinds = _kinds()
     for layer, module in model.named_modules():
-        role = next((r for t, r in roles.items() if isinstance(module, t)), None)
-        if role is None or id(module.weight) in seen:
-            continue
-        seen.add(id(module.weight))
-        name = f"{layer}.weight" if layer else "weight"
-        found[name] = Prunable(layer, role, depth=len(found))
+        role, tensors = next(((r, t) for kind, r, t in kinds if isinstance(module, kind)), ("", ()))
+        for tensor in tensors:
+            weight = getattr(module, tensor, None)
+            if weight is None or id(weight) in seen:
+                continue
+            name = f"{layer}.{tensor}" if layer else tensor
+            if isinstance(weight, UninitializedParameter):
+                raise BadInput(f"{name!r} has no size before its first call: give its layer one")
+            seen.add(id(weight))
+            found[name] = Prunable(layer, role, depth=len(found))
     if found:
-        last = list(found)[-1]
-        found[last] = Prunable(found[last].layer, "output", found[last].depth)
+        place = _last_place(model, found)
+        for name, entry in found.items():
+            if _within(entry.layer, place):
+                found[name] = replace(entry, role="output")
     return found
 
 
-def count_macs(model: nn.Module, example: Any, prunable: Mapping[str, Prunable]) -> dict[str, int]:
-    """Count multiply-accumulates by prunable layer with torch's own FLOP counter.
+def _kinds() -> list[tuple[type, str, tuple[str, ...]]]:
+    """Return the prunable module types with their role and their tensors, most common first.
 
-    ``example`` is a batch of one; the counter's FLOPs are halved.
+    A library that nobody has imported has no modules in the model.
+    """
+    from torch import nn
+
+    kinds: list[tuple[type, str, tuple[str, ...]]] = [(nn.Linear, "linear", ("weight",))]
+    kinds += [(kind, "conv", ("weight",)) for kind in (nn.Conv1d, nn.Conv2d, nn.Conv3d)]
+    for place, name, tensors in _GEOMETRIC:
+        kind = getattr(sys.modules.get(place), name, None)
+        if kind is not None:
+            kinds.append((kind, "linear", tensors))
+    return kinds
+
+
+def head_of(model: nn.Module, prunable: Mapping[str, Prunable]) -> frozenset[str]:
+    """Return the tensors of the last prunable layer, or of the graph convolution that it is in.
+
+    A convolution's weights, attention vectors and bias may all have the size of its answer, and
+    are replaced together on another task.
+    """
+    place = _last_place(model, prunable)
+    return frozenset(n for n in model.state_dict() if _within(n.rpartition(".")[0], place))
+
+
+def _last_place(model: nn.Module, prunable: Mapping[str, Prunable]) -> str:
+    """Return the last layer, or the graph convolution inside the model that it is in."""
+    layer = outer = list(prunable.values())[-1].layer
+    while outer := outer.rpartition(".")[0]:
+        around = model.get_submodule(outer)
+        reads = [m for m in around.modules() if "edge_index" in arguments_of(m)]
+        if around in reads:
+            return outer if len(reads) == 1 else layer
+    return layer
+
+
+def arguments_of(module: nn.Module) -> Mapping[str, inspect.Parameter]:
+    """Return what a module's forward is called with; nothing where it does not say."""
+    try:
+        return inspect.signature(module.forward).parameters
+    except (TypeError, ValueError):
+        return {}
+
+
+def _within(layer: str, place: str) -> bool:
+    return layer == place or layer.startswith(f"{place}.")
+
+
+def count_macs(model: nn.Module, example: Any, prunable: Mapping[str, Prunable]) -> dict[str, int]:
+    """Count multiply-accumulates by prunable name with torch's own FLOP counter.
+
+    ``example`` is a batch of one, or a graph as a mapping with ``x`` and ``edge_index``, of which
+    one node is the example: gathering along edges is not counted. The counter's FLOPs are
+    halved, and shared in proportion by several tensors of one layer.
     """
     import torch
     from torch.utils.flop_counter import FlopCounterMode
@@ -115,9 +191,20 @@ def count_macs(model: nn.Module, example: Any, prunable: Mapping[str, Prunable])
     with torch.no_grad(), counter:
         model(**example) if isinstance(example, Mapping) else model(example)
     model.train(training)
-    root = type(model).__name__
+    examples = len(example["x"]) if isinstance(example, Mapping) and "edge_index" in example else 1
     counts = counter.get_flop_counts()
-    return {
-        name: sum(counts.get(f"{root}.{p.layer}" if p.layer else root, {}).values()) // 2
-        for name, p in prunable.items()
-    }
+    root = type(model).__name__
+
+    def flops(layer: str) -> int:
+        return sum(counts.get(f"{root}.{layer}" if layer else root, {}).values())
+
+    found = {}
+    for name, entry in prunable.items():
+        inner = model.get_submodule(entry.layer).named_children()
+        own = flops(entry.layer) - sum(
+            flops(f"{entry.layer}.{child}" if entry.layer else child) for child, _ in inner
+        )
+        beside = [n for n, p in prunable.items() if p.layer == entry.layer]
+        size = {n: model.get_parameter(n).numel() for n in beside}
+        found[name] = own * size[name] // (2 * examples * sum(size.values()))
+    return found

@@ -140,12 +140,15 @@ class Recipe:
     the same for tasks of any size."""
     sparsity: float = 0.9
     """Removed share of the prunable weights at the last level, in [0, 1)."""
+    graph_sparsity: float = 0.0
+    """Removed share of the graph's edges at the last level, in [0, 1); for finders that prune
+    edges, on tasks with a graph."""
     seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
     """Root seeds; each is its own initialisation, search and retraining."""
     controls: tuple[str, ...] = ("reinit", "shuffle", "random-global", "random-erk", "one-shot")
     """Arms that destroy one ingredient of the ticket: names of `lth-zoo ls controls`."""
-    controls_at: Literal["all", "last"] = "all"
-    """Levels at which the controls run."""
+    controls_at: Literal["all", "last"] | tuple[int, ...] = "all"
+    """Levels at which the controls run: all, the last, or these and the last."""
     prune_first: bool = True
     """Whether the layer next to the input may be pruned."""
     prune_last: bool = True
@@ -171,6 +174,10 @@ class Recipe:
     def __post_init__(self) -> None:
         if not 0 <= self.sparsity < 1:
             raise BadInput(f"sparsity is {self.sparsity}; it must be at least 0 and below 1")
+        if not 0 <= self.graph_sparsity < 1:
+            raise BadInput(
+                f"graph_sparsity is {self.graph_sparsity}; it must be at least 0 and below 1"
+            )
         if self.max_length is not None and self.max_length < 8:
             raise BadInput(f"max_length is {self.max_length}; it must be at least 8 tokens")
         if not self.seeds or len(set(self.seeds)) != len(self.seeds):
@@ -180,6 +187,8 @@ class Recipe:
         for control in self.controls:
             registry.check("controls", control)
         check_choices(self, "")
+        if isinstance(self.controls_at, str) and self.controls_at not in ("all", "last"):
+            raise unknown("controls_at", self.controls_at, ("all", "last"))
         check_choices(self.finder, "finder.")
         if self.epochs is not None and not 0 < self.epochs < math.inf:
             raise BadInput(f"epochs is {self.epochs}; it must be above 0")

@@ -3,6 +3,7 @@
 A row is ``name -> "module:object"``. Rows come from the table below, from entry points
 (group ``lth_zoo.<kind>``) of other installed packages, and from :func:`register`. A name
 that ends in ``/`` owns everything that starts with it: ``image/`` answers ``image/me/cats``.
+An object whose ``variants`` is true answers its name with suffixes too: ``digits-knn@random-3``.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ _ROWS: dict[str, dict[str, Any]] = {
         "bert": "lth_zoo.adapters.bert:Bert",
         "cnn": "lth_zoo.adapters.cnn:CNN",
         "custom": "lth_zoo.adapters.custom:Custom",
+        "gnn": "lth_zoo.adapters.gnn:GNN",
     },
     "tasks": {
         "digits": "lth_zoo.tasks.embedded:Digits",
@@ -46,6 +48,20 @@ _ROWS: dict[str, dict[str, Any]] = {
         "glue/rte": "lth_zoo.tasks.glue:RTE",
         "glue/wnli": "lth_zoo.tasks.glue:WNLI",
         "text/": "lth_zoo.tasks.hub_text:HubText",
+        "planetoid/cora": "lth_zoo.tasks.graphs:Cora",
+        "planetoid/citeseer": "lth_zoo.tasks.graphs:CiteSeer",
+        "planetoid/pubmed": "lth_zoo.tasks.graphs:PubMed",
+        "amazon/photo": "lth_zoo.tasks.graphs:AmazonPhoto",
+        "amazon/computers": "lth_zoo.tasks.graphs:AmazonComputers",
+        "coauthor/cs": "lth_zoo.tasks.graphs:CoauthorCS",
+        "coauthor/physics": "lth_zoo.tasks.graphs:CoauthorPhysics",
+        "karate": "lth_zoo.tasks.graphs:KarateClub",
+        "digits-knn": "lth_zoo.tasks.graphs:DigitsKNN",
+        "ogbn-arxiv": "lth_zoo.tasks.graphs:OGBNArxiv",
+        "pyg/": "lth_zoo.tasks.graphs:PyGNodes",
+        "links/": "lth_zoo.tasks.graph_links:LinkPrediction",
+        "tu/": "lth_zoo.tasks.graph_sets:TU",
+        "motifs": "lth_zoo.tasks.graph_sets:Motifs",
     },
     "finders": {
         "imp": "lth_zoo.finders.imp:IMP",
@@ -55,6 +71,13 @@ _ROWS: dict[str, dict[str, Any]] = {
         "structured": "lth_zoo.finders.structured:Structured",
         "instant-soup": "lth_zoo.finders.soup:InstantSoup",
         "early-bird": "lth_zoo.finders.early_bird:EarlyBird",
+        "graph-imp": "lth_zoo.finders.graph_imp:GraphIMP",
+        "graph-early-bird": "lth_zoo.finders.graph_early_bird:GraphEarlyBird",
+        "ugs": "lth_zoo.finders.ugs:UGS",
+        "wd-glt": "lth_zoo.finders.wd_glt:WDGLT",
+        "fast-glt": "lth_zoo.finders.fast_glt:FastGLT",
+        "icpg": "lth_zoo.finders.icpg:ICPG",
+        "dual-graph": "lth_zoo.finders.dual_graph:DualGraph",
     },
     "scores": {
         "magnitude": "lth_zoo.scores:magnitude",
@@ -77,6 +100,10 @@ _ROWS: dict[str, dict[str, Any]] = {
         "random-layer": "lth_zoo.controls:random_layer",
         "one-shot": "lth_zoo.controls:one_shot",
         "shuffle-blocks": "lth_zoo.controls:shuffle_blocks",
+        "random-edges": "lth_zoo.graph_controls:random_edges",
+        "random-graph": "lth_zoo.graph_controls:random_graph",
+        "graph-only": "lth_zoo.graph_controls:graph_only",
+        "weights-only": "lth_zoo.graph_controls:weights_only",
         "inverted": "lth_zoo.controls:inverted",
         "random-scores": "lth_zoo.controls:random_scores",
         "random-labels": "lth_zoo.controls:random_labels",
@@ -137,13 +164,23 @@ def find(kind: str, name: str) -> Any:
         BadInput: no such name; the message has the nearest ones.
     """
     target = _row(kind, name)
-    return load(target) if isinstance(target, str) else target
+    found = load(target) if isinstance(target, str) else target
+    plain, at, suffix = name.partition("@")
+    if at and name not in _rows(kind) and plain in _rows(kind) and not _has_variants(found):
+        raise BadInput(f"{kind.rstrip('s')} {plain!r} has no variants, so not @{suffix}")
+    return found
+
+
+def _has_variants(found: Any) -> bool:
+    return bool(getattr(found, "variants", False))
 
 
 def _row(kind: str, name: str) -> Any:
     rows = _rows(kind)
     if name in rows:
         return rows[name]
+    if name.partition("@")[0] in rows:
+        return rows[name.partition("@")[0]]
     owners = [row for row in rows if row.endswith("/") and name.startswith(row)]
     if not owners:
         raise unknown(kind.rstrip("s"), name, rows)

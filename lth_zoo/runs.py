@@ -10,25 +10,37 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from . import registry
 from .errors import BadInput, StoreError, unknown
 from .experiment import Experiment, lay_out
 from .jobs import Job, canonical
+from .protocols import adapter_of
 from .recipe import Recipe
 from .store import Store, atomic_write
+from .trials.backbones import Backbones
+from .trials.cells import GRAPH_MASK
 from .trials.footing import Footing
 from .trials.transfer import Matrix
+from .trials.transfer_study import TransferStudy
 
 #: Fields that say how a recipe is called or how much of it is asked for, not what it computes.
 DESCRIPTIVE = ("name", "paper", "expected")
+#: Fields that recipes had not from the start, at the value that changes nothing: left out of
+#: keys, so that older runs are still found.
+LATER = {"graph_sparsity": 0.0}
 
 
 def recipe_key(recipe: Recipe) -> str:
     """Return the sha256 of everything in a recipe that changes a result."""
+    return hashlib.sha256(canonical(_keyed(recipe)).encode()).hexdigest()
+
+
+def _keyed(recipe: Recipe) -> dict[str, Any]:
+    """Return what of a recipe is in keys."""
     plain = {k: v for k, v in recipe.to_dict().items() if k not in DESCRIPTIVE}
-    return hashlib.sha256(canonical(plain).encode()).hexdigest()
+    return {k: v for k, v in plain.items() if k not in LATER or v != LATER[k]}
 
 
 @dataclass
@@ -58,7 +70,7 @@ class TransferRecord:
     """One transfer matrix that was asked for, and how it ended."""
 
     id: str
-    matrix: Matrix
+    matrix: TransferStudy
     started: float
     state: str = "running"
     failed: dict[str, str] = field(default_factory=dict)
@@ -84,10 +96,10 @@ def run_id(recipe: Recipe) -> str:
     return f"{_slug(recipe.title)}-{recipe_key(recipe)[:8]}"
 
 
-def transfer_id(matrix: Matrix) -> str:
+def transfer_id(matrix: TransferStudy) -> str:
     """Return a readable, unique name of a transfer matrix."""
-    recipe = {k: v for k, v in matrix.recipe.to_dict().items() if k not in DESCRIPTIVE}
-    asked = [{**recipe, "task": ""}, matrix.sources, matrix.targets, matrix.carry]
+    recipe = {**_keyed(matrix.recipe), matrix.axis: ""}
+    asked = [recipe, matrix.sources, matrix.targets, matrix.carry]
     key = hashlib.sha256(canonical(asked).encode()).hexdigest()
     return f"{_slug(matrix.title)}-{key[:8]}"
 
@@ -119,7 +131,7 @@ def note(
 
 def note_transfer(
     store: Store,
-    matrix: Matrix,
+    matrix: TransferStudy,
     state: str,
     failed: Mapping[str, str] | None = None,
     command: str = "",
@@ -210,9 +222,14 @@ def _read_transfer(path: Path) -> TransferRecord:
     try:
         data = json.loads(path.read_text())
         recipe = Recipe.from_dict(data.pop("recipe"))
-        for task in data["fingerprints"]:
-            registry.check("tasks", task)
-        matrix = Matrix(
+        kind = Backbones if data["carry"] == GRAPH_MASK else Matrix
+        registry.check("tasks", recipe.task)
+        for name in data["fingerprints"]:
+            if kind is Matrix:
+                registry.check("tasks", name)
+            else:
+                adapter_of(name)
+        matrix = kind(
             recipe,
             tuple(data.pop("sources")),
             tuple(data.pop("targets")),

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import copy
 import hashlib
-import shutil
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -20,15 +19,19 @@ import torch
 from torch import Tensor, nn
 
 from .card import card
-from .errors import BadInput, LthZooError, StoreError, TicketError
+from .errors import BadInput, LthZooError, TicketError
 from .folder import CARD, MASKS, META, STATE, check_place, fetched, opened, sealed
-from .formats import dump_masks, dump_tensors, load_masks, load_tensors, state_fingerprint
+from .foreign import read_graph, read_masks, read_torch_prune
+from .formats import dump_masks, state_fingerprint
+from .graph import Graph
 from .jobs import canonical
 from .masks import Masks
 from .placing import Places, check_places, head_fits, places, renamed, zero_
 from .pretrained import Pretrained, digest
 from .protocols import Signature, adapter_of
 from .seeds import seeded
+from .ticket_files import packed, put, unpacked
+from .ticket_graph import bare, facts, restricted
 
 
 @dataclass(frozen=True)
@@ -40,17 +43,24 @@ class Ticket:
     curve, cost, library versions. Of a start that is a public checkpoint the state holds only
     what the checkpoint lacks (the head), and ``meta["pretrained"]`` names the rest
     (:class:`~lth_zoo.pretrained.Pretrained`). Names are the base model's, without ``bert.``.
+    Where edges are masked too (entries ``graph/...``), ``graph`` is the graph they are of,
+    without its features; models know nothing of it.
     """
 
     masks: Masks
     state: Mapping[str, Tensor]
     meta: dict[str, Any] = field(default_factory=dict)
+    graph: Graph | None = None
 
     def __post_init__(self) -> None:
+        graph = bare(self.graph, self.masks)
+        object.__setattr__(self, "graph", graph)
+        if graph is not None:
+            object.__setattr__(self, "meta", {**self.meta, "graph": facts(graph)})
         # Cloned: a ticket that aliases a live model would train along with it.
         state = {name: tensor.detach().cpu().clone() for name, tensor in self.state.items()}
         pretrained = self.pretrained
-        for name, mask in self.masks.items():
+        for name, mask in self.masks.weights.items():
             if name not in state and pretrained and name in pretrained.digests:
                 continue
             if name not in state:
@@ -65,7 +75,8 @@ class Ticket:
 
     def __repr__(self) -> str:
         model = self.meta.get("model", "a model")
-        return f"Ticket({self.id[:12]}, {model}, sparsity {self.masks.sparsity:.4f})"
+        edges = f", graph sparsity {self.graph_sparsity:.4f}" if self.graph else ""
+        return f"Ticket({self.id[:12]}, {model}, sparsity {self.masks.sparsity:.4f}{edges})"
 
     @property
     def id(self) -> str:
@@ -86,6 +97,15 @@ class Ticket:
     def sparsity(self) -> float:
         """Removed share of the prunable weights."""
         return self.masks.sparsity
+
+    @property
+    def graph_sparsity(self) -> float:
+        """Removed share of the graph's edges; 0 where the ticket has none."""
+        kept, total = self._edges()
+        return 1.0 - kept / total if total else 0.0
+
+    def _edges(self) -> tuple[int, int]:
+        return next(iter(self.masks.data.counts.values()), (0, 0))
 
     @property
     def pretrained(self) -> Pretrained | None:
@@ -138,7 +158,7 @@ class Ticket:
         if start not in ("ticket", "any"):
             raise BadInput(f"start {start!r} is not ticket (its own) or any (the model's)")
         where = self._places(model)
-        masks = renamed(self.masks, where)
+        masks = renamed(self.masks.weights, where)
         if start == "ticket":
             self._check_checkpoint(where, model)
             head = self._head(where)
@@ -155,7 +175,30 @@ class Ticket:
         Raises:
             TicketError: the model is another one; the message names the tensors.
         """
-        return renamed(self.masks, self._places(model))
+        return renamed(self.masks.weights, self._places(model))
+
+    def edge_index(self) -> Tensor:
+        """Return the kept edges, (2, kept columns) int64, in the ticket's numbers of the nodes.
+
+        Raises:
+            BadInput: the ticket has no edges: it prunes weights alone.
+        """
+        return self._graph().restricted(self.masks.data).edge_index.clone()
+
+    def restrict(self, data: Any) -> Any:
+        """Return a copy of a ``Data`` or ``(x, edge_index)`` without the pruned edges.
+
+        They are matched by their nodes: :func:`~lth_zoo.ticket_graph.restricted`.
+
+        Raises:
+            BadInput: the ticket has no edges, or ``data`` is another graph.
+        """
+        return restricted(data, self._graph(), self.masks)
+
+    def _graph(self) -> Graph:
+        if self.graph is None:
+            raise BadInput("the ticket prunes weights alone: it says nothing of any graph's edges")
+        return self.graph
 
     def _signature(self) -> Signature:
         said = self.meta["signature"]
@@ -165,8 +208,9 @@ class Ticket:
         pretrained = self.pretrained
         names = [*self.state, *(pretrained.digests if pretrained else ())]
         where = places(names, model, lambda name: self._in_family(name, model))
-        tensors = {**self.masks, **self.state}
-        check_places(where, {n: tuple(t.shape) for n, t in tensors.items()}, self.masks, model)
+        masks = self.masks.weights
+        shapes = {n: tuple(t.shape) for n, t in {**masks, **self.state}.items()}
+        check_places(where, shapes, masks, model)
         return where
 
     def _in_family(self, name: str, model: nn.Module) -> str:
@@ -207,38 +251,25 @@ class Ticket:
         """
         folder = Path(folder)
         check_place(folder)
-        files = {MASKS: dump_masks(self.masks), STATE: self._dump_state()}
+        files = {MASKS: dump_masks(self.masks), STATE: packed(self.masks, self.state, self.graph)}
         files[META] = sealed(self.meta | {"id": self.id, "counts": self.counts()}, files)
         files[CARD] = card(self).encode()
-        try:
-            folder.parent.mkdir(parents=True, exist_ok=True)
-            part = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-            try:
-                for name, data in files.items():
-                    (part / name).write_bytes(data)
-                part.chmod(0o755)
-                if folder.exists():
-                    shutil.rmtree(folder)
-                part.replace(folder)
-            finally:
-                shutil.rmtree(part, ignore_errors=True)
-        except OSError as error:
-            raise StoreError(f"cannot write {folder}: {error.strerror}") from error
+        put(folder, files)
         return folder
 
-    def _dump_state(self) -> bytes:
-        """Keep the values that are kept, flat, and every unmasked tensor whole."""
-        tensors = {n: t[self.masks[n]] if n in self.masks else t for n, t in self.state.items()}
-        return dump_tensors(tensors, {"compact": sorted(self.masks.keys() & self.state.keys())})
-
     def counts(self) -> dict[str, int]:
-        """Return kept and prunable weights, and all parameters and buffers, as denominators."""
+        """Return kept and prunable weights, and all parameters and buffers, as denominators.
+
+        With a graph also its kept edges and all of them.
+        """
         pretrained = self.pretrained
         borrowed = pretrained.values if pretrained else 0
+        kept, edges = self._edges()
         return {
             "kept": self.masks.kept,
             "prunable": self.masks.size,
             "all": sum(t.numel() for t in self.state.values()) + borrowed,
+            **({"edges_kept": kept, "edges": edges} if self.graph else {}),
         }
 
     @classmethod
@@ -253,8 +284,9 @@ class Ticket:
             folder = fetched(str(source), revision)
         meta, files = opened(folder)
         try:
-            masks, state = _unpacked(files)
-            ticket = cls(masks, state, {k: meta[k] for k in meta if k not in ("id", "counts")})
+            masks, state, graph = unpacked(files, meta)
+            said = {k: meta[k] for k in meta if k not in ("id", "counts")}
+            ticket = cls(masks, state, said, graph)
         except (LthZooError, KeyError, TypeError, ValueError, RuntimeError) as error:
             raise TicketError(f"{folder} holds tensors that do not fit: {error}") from error
         if ticket.id != meta.get("id"):
@@ -291,18 +323,15 @@ class Ticket:
     ) -> Ticket:
         """Take in a plain mask dictionary; ``polarity`` says what its ones mean.
 
+        A mask of edges needs their nodes in the state (:func:`~lth_zoo.foreign.read_graph`).
+
         Raises:
-            BadInput: the polarity is not said, or a mask holds anything but zeros and ones.
+            BadInput: the polarity is not said, a mask holds anything but zeros and ones, or one
+                of edges is not of known nodes.
         """
-        if polarity not in ("keep", "prune"):
-            raise BadInput(f"polarity {polarity!r} is not keep (1 = kept) or prune (1 = removed)")
-        kept = {}
-        for name, mask in masks.items():
-            if not torch.isin(mask.float(), torch.tensor([0.0, 1.0])).all():
-                raise BadInput(f"mask {name!r} holds other values than 0 and 1")
-            kept[name] = mask.bool() if polarity == "keep" else ~mask.bool()
         origin = {"origin": "imported", **(meta or {})}
-        return cls(Masks(kept), state, origin)
+        kept, state, graph = read_graph(read_masks(masks, polarity), state)
+        return cls(Masks(kept), state, origin, graph)
 
     @classmethod
     def from_torch_prune(cls, source: nn.Module | Mapping[str, Tensor]) -> Ticket:
@@ -311,34 +340,10 @@ class Ticket:
         Raises:
             BadInput: there is no ``*_orig`` / ``*_mask`` pair in it.
         """
-        given = source.state_dict() if isinstance(source, nn.Module) else source
-        masks = {n.removesuffix("_mask"): t for n, t in given.items() if n.endswith("_mask")}
-        masks = {n: t for n, t in masks.items() if f"{n}_orig" in given}
-        if not masks:
-            raise BadInput(
-                "no pair of *_orig and *_mask tensors: nothing was pruned by torch prune"
-            )
-        dropped = {f"{n}_mask" for n in masks}
-        renamed = {f"{n}_orig": n for n in masks}
-        state = {renamed.get(n, n): t for n, t in given.items() if n not in dropped}
-        return cls.from_masks(
-            masks, state, polarity="keep", meta={"origin": "torch.nn.utils.prune"}
-        )
+        masks, state = read_torch_prune(source)
+        meta = {"origin": "torch.nn.utils.prune"}
+        return cls.from_masks(masks, state, polarity="keep", meta=meta)
 
     def with_meta(self, **more: Any) -> Ticket:
         """Return the ticket with more provenance."""
         return replace(self, meta={**copy.deepcopy(self.meta), **more})
-
-
-def _unpacked(files: Mapping[str, bytes]) -> tuple[Masks, dict[str, Tensor]]:
-    """Return masks and state, the kept values put back in their places."""
-    masks = load_masks(files[MASKS], MASKS)
-    tensors, info = load_tensors(files[STATE], STATE)
-    state = dict(tensors)
-    for name in info["compact"]:
-        mask, values = masks[name], tensors[name]
-        if values.numel() != mask.sum():
-            raise TicketError(f"{name!r} has {values.numel()} values for its mask")
-        state[name] = torch.zeros(mask.shape, dtype=values.dtype)
-        state[name][mask] = values
-    return masks, state

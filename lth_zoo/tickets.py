@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from .api import Finished
+    from .graph import Graph
 
 
 def ticket_of(arm: Arm, finished: Finished, store: Store, data: Path | None = None) -> Ticket:
@@ -59,16 +60,22 @@ def ticket_of(arm: Arm, finished: Finished, store: Store, data: Path | None = No
         if verdict.level == level.index and len(recipe.seeds) > 1:
             meta["verdict"] = verdict.to_json()
     state = read_state(start, "start").state
-    return assembled(load_masks(masks.read(MASKS)), state, meta, adapter_of(recipe.model))
+    found, family = load_masks(masks.read(MASKS)), adapter_of(recipe.model)
+    return assembled(found, state, meta, family, task.graph() if found.data else None)
 
 
 def assembled(
-    masks: Masks, state: Mapping[str, Tensor], meta: dict[str, Any], family: Adapter
+    masks: Masks,
+    state: Mapping[str, Tensor],
+    meta: dict[str, Any],
+    family: Adapter,
+    graph: Graph | None = None,
 ) -> Ticket:
     """Return the ticket of masks and a start that have the names of ``meta["model"]``.
 
     Its names lose the family's prefix. Where every masked tensor that the model's public
     checkpoint has is bit for bit the same in the start, what the checkpoint holds is left to it.
+    ``graph`` is what masks of edges are of.
     """
     prefix, public = family.prefix(meta["model"]), family.checkpoint(meta["model"])
     ours = public_tensors(state, public, prefix) if public else {}
@@ -80,11 +87,11 @@ def assembled(
     shared = borrowed(plain, {n.removeprefix(prefix): k for n, k in ours.items()})
     known = set(masks) & public.digests.keys() if public else set()
     if public is None or not known or not known <= shared:
-        return Ticket(masks, plain, meta)
+        return Ticket(masks, plain, meta, graph)
     theirs = {n: t for n, t in plain.items() if n in shared}
     pointer = Pretrained.of(public, theirs, masks, transformers=version("transformers"))
     own = {n: t for n, t in plain.items() if n not in shared}
-    return Ticket(masks, own, {**meta, "pretrained": pointer.to_meta()})
+    return Ticket(masks, own, {**meta, "pretrained": pointer.to_meta()}, graph)
 
 
 def _curve(results: Results, arm: Arm) -> list[dict[str, float]]:
@@ -93,7 +100,10 @@ def _curve(results: Results, arm: Arm) -> list[dict[str, float]]:
         for run in results.select(TICKET if level else DENSE, level):
             if run.seed == arm.seed and level <= arm.level.index:
                 value = run.metrics["test"][results.headline]
-                rows.append({"level": level, "density": run.density, "value": value})
+                row = {"level": level, "density": run.density, "value": value}
+                if results.prunes_edges:
+                    row["edge_density"] = 1.0 - run.graph_sparsity
+                rows.append(row)
     return rows
 
 

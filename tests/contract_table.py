@@ -13,11 +13,28 @@ from typing import Any
 import image_files
 import pytest
 import squad_forms
+import tiny_gates
+import tiny_graphs
 import tiny_texts
 import toy_units
 from test_hub import write_parquet
 
-from lth_zoo.finders import IMP, EarlyBird, InstantSoup, MaskTraining, Movement, OneShot, Structured
+from lth_zoo.finders import (
+    ICPG,
+    IMP,
+    UGS,
+    WDGLT,
+    DualGraph,
+    EarlyBird,
+    FastGLT,
+    GraphEarlyBird,
+    GraphIMP,
+    InstantSoup,
+    MaskTraining,
+    Movement,
+    OneShot,
+    Structured,
+)
 from lth_zoo.protocols import Signature, Task, task_of
 from lth_zoo.tasks.vision import HubImages
 
@@ -32,6 +49,15 @@ ADAPTERS: dict[str, list[tuple[str, Signature]]] = {
         ("resnet-20x0.25", Signature((3, 8, 8), 10)),
     ],
     "custom": [("toys:custom", Signature((1, 4, 4), 10))],
+    "gnn": [
+        ("gcn-4", Signature((6,), 10, "nodes")),
+        ("gin-4", Signature((6,), 10, "nodes")),
+        ("gin-linear-4", Signature((6,), 10, "graphs")),
+        ("gat-2x3", Signature((6,), 10, "nodes")),
+        ("sage-4x3", Signature((3,), 10, "links")),
+        ("gcnii-4x3", Signature((6,), 10, "nodes")),
+        ("resgcn-3x8", Signature((6,), 10, "nodes")),
+    ],
 }
 
 #: task -> a function (folder of real data or None, empty folder) that makes it, or skips
@@ -60,6 +86,20 @@ TASKS: dict[str, Callable[[Path | None, Path], Task]] = {
     "glue/stsb": lambda data, tmp: glue("stsb", tmp),
     "glue/wnli": lambda data, tmp: real("glue/wnli", data),
     "text/": lambda data, tmp: reviews(tmp),
+    "karate": lambda data, tmp: task_of("karate"),
+    "digits-knn": lambda data, tmp: task_of("digits-knn"),
+    "motifs": lambda data, tmp: task_of("motifs"),
+    "planetoid/cora": lambda data, tmp: real("planetoid/cora", data),
+    "planetoid/citeseer": lambda data, tmp: tiny_graphs.task_in("planetoid/citeseer", tmp),
+    "planetoid/pubmed": lambda data, tmp: tiny_graphs.task_in("planetoid/pubmed", tmp),
+    "amazon/photo": lambda data, tmp: tiny_graphs.task_in("amazon/photo", tmp),
+    "amazon/computers": lambda data, tmp: tiny_graphs.task_in("amazon/computers", tmp),
+    "coauthor/cs": lambda data, tmp: tiny_graphs.task_in("coauthor/cs", tmp),
+    "coauthor/physics": lambda data, tmp: tiny_graphs.task_in("coauthor/physics", tmp),
+    "ogbn-arxiv": lambda data, tmp: tiny_graphs.task_in("ogbn-arxiv", tmp),
+    "pyg/": lambda data, tmp: tiny_graphs.task_in("pyg/saved", tmp),
+    "tu/": lambda data, tmp: tiny_graphs.task_in("tu/TOY", tmp),
+    "links/": lambda data, tmp: task_of("links/karate"),
 }
 
 
@@ -177,6 +217,41 @@ FINDERS |= {
     ],
 }
 
+#: Of the 133 edges 0.9 a level stay, then 0.8 in all; the network has 2,320 weights too.
+GRAPH = tiny_gates.FIELDS | {"training": {"iterations": 4, "batch_size": 15}}
+FINDERS |= {
+    "graph-imp": [
+        (GraphIMP(rate=0.3, edge_rate=0.1), 0.5, [1624, 1160, 1160], True, GRAPH),
+        (GraphIMP(edges="dspar", tie_directions=False), 0.2, [1856] * 5, True, GRAPH),
+        (GraphIMP(edges="random", rewind="step=2", levels=1), 0.5, [1856], True, GRAPH),
+    ],
+    "ugs": [
+        (UGS(rate=0.3, edge_rate=0.1), 0.5, [1624, 1160, 1160], True, GRAPH),
+        (UGS(mode="faithful", edge_rate=0.3, rewind="none=2"), 0.2, [1856], True, GRAPH),
+        (UGS(edge_rate=0.1, rewind="step=2", iterations=2), 0.0, [2320] * 3, True, GRAPH),
+    ],
+    "wd-glt": [
+        (WDGLT(rate=0.3, edge_rate=0.1), 0.5, [1624, 1160, 1160], True, GRAPH),
+        (WDGLT(nodes=5, tie_directions=False, levels=1), 0.2, [1856], True, GRAPH),
+    ],
+    "graph-early-bird": [
+        (GraphEarlyBird(), 0.5, [1160], True, GRAPH),
+        (GraphEarlyBird(rewind="init", every="2", window=2), 0.9, [232], True, GRAPH),
+    ],
+    "fast-glt": [
+        (FastGLT(every=1), 0.5, [1160], True, GRAPH),
+        (FastGLT(scope="erk", rewind="step=2", tie_directions=False), 0.9, [232], True, GRAPH),
+    ],
+    "icpg": [
+        (ICPG(rate=0.3, edge_rate=0.1, width=4), 0.5, [1624, 1160, 1160], True, GRAPH),
+        (ICPG(rewind="none=2", tie_directions=False, levels=1), 0.2, [1856], True, GRAPH),
+    ],
+    "dual-graph": [
+        (DualGraph(), 0.5, [1160], True, GRAPH),
+        (DualGraph(scope="layer", rewind="init", tie_directions=False), 0.9, [232], True, GRAPH),
+    ],
+}
+
 #: score -> what it needs: its figures by hand are in test_scores.py
 SCORES: dict[str, tuple[str, ...]] = {
     "magnitude": (),
@@ -206,12 +281,20 @@ CONTROLS: dict[str, str] = {
     "random-labels": "total and start",
 }
 
+#: The controls of tickets with edges -> which of the ticket's two halves each leaves as it is.
+GRAPH_CONTROLS: dict[str, str] = {
+    "random-edges": "neither",
+    "random-graph": "neither",
+    "graph-only": "edges",
+    "weights-only": "weights",
+}
+
 TABLE: dict[str, dict[str, Any]] = {
     "adapters": ADAPTERS,
     "tasks": TASKS,
     "finders": FINDERS,
     "scores": SCORES,
-    "controls": CONTROLS,
+    "controls": CONTROLS | GRAPH_CONTROLS,
 }
 
 

@@ -6,6 +6,9 @@ import math
 import random
 from collections.abc import Sequence
 
+import numpy as np
+
+from lth_zoo.trials.kept_graph import Kept, portrait
 from lth_zoo.trials.results import DENSE, TICKET, Results, Run
 
 CONTROLS = ("reinit", "shuffle", "random-global", "random-erk")
@@ -87,3 +90,109 @@ def results(seeds: int = 5, levels: int = 15, controls: Sequence[str] = CONTROLS
         "iterations_total": 5000.0 * len(runs),
     }
     return Results(recipe, "accuracy", True, 0.3, runs, cost)
+
+
+# -- weights and edges ---------------------------------------------------------------------
+
+GRAPH_CONTROLS = (
+    *("random-edges", "random-graph", "graph-only", "weights-only"),
+    *("reinit", "shuffle"),
+)
+#: A 64-wide GCN on Cora: its prunable weights, and the undirected edges of the graph.
+GRAPH_WEIGHTS, GRAPH_EDGES = 92_160, 5_278
+
+
+def graph_run(arm: str, level: int, seed: int, rates: tuple[float, float]) -> Run:
+    """Return one plausible run of a GCN on Cora, after so many levels at these rates."""
+    rng = random.Random(f"{arm} {level} {seed}")
+    weights = 1.0 if arm in (DENSE, "graph-only") else (1 - rates[0]) ** level
+    edges = 1.0 if arm in (DENSE, "weights-only") else (1 - rates[1]) ** level
+    lost = {"random-edges": 14, "random-graph": 14}.get(arm, 9) * (1 - edges) ** 2
+    depth = -math.log(weights)
+    steep = {"random-graph": 16, "reinit": 3, "shuffle": 4}.get(arm, 1.6)
+    lost += steep * max(0.0, depth - (0.6 if arm == "random-graph" else 1.6))
+    end = max(13.0, 81.6 + rng.gauss(0, 0.5) - lost)
+    curve = [
+        {"iteration": i, "validation_accuracy": end - 30 * math.exp(-i / 30) + rng.gauss(0, 0.4)}
+        for i in range(10, 201, 10)
+    ]
+    curve = [{**row, "validation_loss": (100 - row["validation_accuracy"]) / 30} for row in curve]
+    kept = round(GRAPH_WEIGHTS * weights)
+    last = min(round(448 * weights**0.5), kept)
+    return Run(
+        arm=arm,
+        level=level,
+        seed=seed,
+        kept=kept,
+        prunable=GRAPH_WEIGHTS,
+        parameters=GRAPH_WEIGHTS + 71,
+        metrics={s: {"accuracy": end, "loss": 0.9} for s in ("validation", "test")},
+        curve=curve,
+        early_stop=int(60 + 200 * (1 - weights) + rng.gauss(0, 12)),
+        iterations=200,
+        seconds=2 + rng.random(),
+        layers={
+            "convs.0.lin.weight": (kept - last, GRAPH_WEIGHTS - 448),
+            "convs.1.lin.weight": (last, 448),
+        }
+        if weights < 1
+        else {},
+        edges=None if edges == 1 else (round(GRAPH_EDGES * edges), GRAPH_EDGES),
+    )
+
+
+def graph_results(
+    seeds: int = 5,
+    levels: int = 12,
+    controls: Sequence[str] = GRAPH_CONTROLS,
+    rates: tuple[float, float] = (0.2, 0.05),
+    nodes: int = 60,
+) -> Results:
+    """Return a recipe's results on two axes, and what its masks keep of a small graph."""
+    runs = [graph_run(DENSE, 0, seed, rates) for seed in range(seeds)]
+    for arm in (TICKET, *controls):
+        for level in range(1, levels + 1):
+            runs += [graph_run(arm, level, seed, rates) for seed in range(seeds)]
+    sparsities = [round(1 - (1 - rate) ** levels, 4) for rate in rates]
+    recipe = {
+        "model": "gcn-64",
+        "task": "planetoid/cora",
+        "finder": {"name": "graph-imp", "rate": rates[0], "edge_rate": rates[1], "levels": None},
+        "training": {"iterations": 200, "batch_size": 140, "optimizer": "adam"},
+        "sparsity": sparsities[0],
+        "graph_sparsity": sparsities[1],
+        "seeds": list(range(seeds)),
+        "controls": list(controls),
+        "compare": "paired",
+        "name": f"gcn-cora {sparsities[0]:.2f} {sparsities[1]:.2f}",
+        "paper": "Chen et al. 2021, A Unified Lottery Ticket Hypothesis for Graph Neural Networks",
+        "expected": "dense 81.6 +- 1",
+    }
+    cost = {"search_dense_runs": levels + 1.0, "seconds_total": sum(r.seconds for r in runs)}
+    kept = [a for a in (TICKET, "random-edges", "random-graph") if a in (TICKET, *controls)]
+    drawn = small_graph(nodes, [*kept], range(1, levels + 1), rates[1])
+    return Results(recipe, "accuracy", True, 1.5, runs, cost, drawn)
+
+
+def small_graph(
+    nodes: int, arms: Sequence[str], levels: Sequence[int], rate: float
+) -> dict[str, object]:
+    """Return the portrait of masks on a graph of three classes, hubs and strangers among them."""
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 3, nodes)
+    pull = rng.pareto(2.0, nodes) + 0.3
+    alike = np.where(labels[:, None] == labels[None], 1.0, 0.12)
+    chance = np.triu(np.outer(pull, pull) * alike, 1)
+    chance = np.minimum(1.0, chance * (2.6 * nodes / chance.sum()))
+    pairs = np.stack(np.nonzero(rng.random((nodes, nodes)) < chance))
+    order = {
+        arm: (-pull[pairs[0]] * pull[pairs[1]] if arm == TICKET else rng.random(pairs.shape[1]))
+        for arm in arms
+    }
+    found = []
+    for arm in arms:
+        places = np.argsort(np.argsort(-order[arm]))
+        for level in levels:
+            mask = places < round((1 - rate) ** level * pairs.shape[1])
+            found.append(Kept(arm, level, 0, "graph/edges", mask))
+    return portrait(pairs, nodes, found, labels)

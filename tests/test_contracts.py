@@ -8,11 +8,13 @@ from fractions import Fraction
 from itertools import pairwise
 
 import pytest
+import tiny_gates
 import torch
 import toy_units
 from contract_table import TABLE, row
 from hf_models import save_tiny
 from test_enforced import residue
+from tiny_graphs import Anywhere
 from torch import nn
 from torch.nn import functional as F
 from toys import HERE, pruned_are_zero, same, some_masks, tiny_recipe
@@ -23,6 +25,8 @@ from lth_zoo.errors import BadInput
 from lth_zoo.experiment import experiment, lay_out
 from lth_zoo.finders import IMP
 from lth_zoo.formats import load_masks
+from lth_zoo.graph import View
+from lth_zoo.graph_models import ANSWERS, graph_example
 from lth_zoo.masks import Masks
 from lth_zoo.protocols import SPLITS, Signature, adapter_of, default_prunable
 from lth_zoo.recipe import Recipe, finder_name
@@ -52,6 +56,9 @@ def built(name, signature, seed=0):
 def examples(adapter, signature, size):
     """Random examples, as that family's models are fed."""
     rng, example = generator(0, "data"), adapter.example(signature)
+    if signature.answer in ANSWERS:
+        ring = graph_example(*signature.input, nodes=size)
+        return ring | {"x": torch.randn(ring["x"].shape, generator=rng)}
     if isinstance(example, dict):
         shape = (size, *signature.input)
         return {"input_ids": torch.randint(4, 40, shape, generator=rng)}
@@ -59,7 +66,8 @@ def examples(adapter, signature, size):
 
 
 def answers(model, inputs):
-    return model(**inputs).logits if isinstance(inputs, dict) else model(inputs)
+    answer = model(**inputs) if isinstance(inputs, dict) else model(inputs)
+    return getattr(answer, "logits", answer)
 
 
 def prunable_tensors(adapter, model):
@@ -95,7 +103,8 @@ def test_what_an_adapter_says_of_its_model(family, name, signature):
     assert set(depths) == set(range(depths[-1] + 1))
     for entry, what in prunable.items():
         weight = model.get_parameter(entry)
-        assert model.get_submodule(what.layer).weight is weight
+        assert entry == f"{what.layer}.{entry.rpartition('.')[2]}"
+        assert model.get_submodule(what.layer)._parameters[entry.rpartition(".")[2]] is weight
         assert weight.dim() >= 2
         assert what.kind == "parameter"
     head = adapter.head(model)
@@ -132,9 +141,12 @@ def test_roles_are_those_of_the_family(family, name, signature):
         assert set(roles) == {"attention", "ffn"}
         return
     assert roles[-1] == "output"
-    assert set(roles[:-1]) <= {"conv", "linear"}
+    assert set(roles) <= {"conv", "linear", "output"}
     last = list(adapter.prunable(model).values())[-1].layer
-    assert {n.rpartition(".")[0] for n in adapter.head(model)} == {last}
+    head = {n for n in adapter.prunable(model) if n in adapter.head(model)}
+    assert head == {n for n, p in adapter.prunable(model).items() if p.role == "output"}
+    if family != "gnn":  # whose last convolution may hold more than one layer
+        assert {n.rpartition(".")[0] for n in adapter.head(model)} == {last}
 
 
 @pytest.mark.parametrize(("family", "name", "signature"), MODELS)
@@ -215,7 +227,8 @@ def learner(task, reader, seed=0):
     if not reads_text(task):
         inputs, classes = math.prod(task.signature.input), task.signature.output
         with seeded(seed, "init"):
-            return nn.Sequential(nn.Flatten(), nn.Linear(inputs, classes))
+            layers = nn.Flatten(), nn.Linear(inputs, classes)
+        return nn.Sequential(*layers) if task.graph() is None else Anywhere(*layers)
     _, model = built(reader, task.signature, seed)
     rng = generator(seed, "init")
     with torch.no_grad():
@@ -236,10 +249,17 @@ def numb(task, model):
 
 def parts_of(inputs):
     """What a batch feeds a model, as tensors with a row for each example."""
+    if isinstance(inputs, View):
+        return [inputs.x[inputs.rows.movedim(-1, 0)]]
     return list(inputs.values()) if isinstance(inputs, dict) else [inputs]
 
 
 def check_inputs(task, inputs, size):
+    if isinstance(inputs, View):
+        assert inputs.edge_index.dtype == inputs.rows.dtype == torch.int64
+        assert max(inputs.edge_index.max(), inputs.rows.max()) < len(inputs.x)
+        assert inputs.rows.shape == ((2, 2 * size) if task.signature.answer == "links" else (size,))
+        inputs, size = inputs.x, len(inputs.x)
     if not reads_text(task):
         assert inputs.shape == (size, *task.signature.input)
         assert inputs.dtype == torch.float32
@@ -262,7 +282,8 @@ def check_labels(task, labels, inputs):
         return
     assert labels.dtype == torch.int64
     width = parts_of(inputs)[0].shape[1]
-    shapes = {"classes": (size,), "span": (size, 2), "tokens": (size, width)}
+    shapes = dict.fromkeys(ANSWERS, (size,))
+    shapes |= {"classes": (size,), "span": (size, 2), "tokens": (size, width)}
     assert labels.shape == shapes[answer]
     if answer == "tokens":
         labels = labels[labels != -100]
@@ -271,9 +292,13 @@ def check_labels(task, labels, inputs):
 
 
 def identities(task, split, inputs):
-    """What makes two examples the same one: the texts, or the pixels."""
+    """What makes two examples the same one: the texts, the pixels, the part of the graph."""
     if reads_text(task):
         return task.rows(split).keys()
+    if task.signature.answer == "graphs":
+        return inputs.columns.tolist()
+    if isinstance(inputs, View):
+        return [str(row) for row in inputs.rows.movedim(-1, 0)[: task.size(split)].tolist()]
     return [row.tobytes() for row in inputs.reshape(len(inputs), -1).numpy()]
 
 
@@ -316,7 +341,7 @@ def test_batches_fit_the_signature_and_splits_are_disjoint(task):
 
 
 def test_batches_depend_on_indices_and_generator_only(task):
-    at = torch.tensor([3, 1, 4, 1])
+    at = torch.tensor([3, 1, 2, 1])
     plain = task.batch("train", at)
     assert same(plain, task.batch("train", at))
     assert all(part[1].equal(part[3]) for part in parts_of(plain[0]))
@@ -329,12 +354,13 @@ def test_batches_depend_on_indices_and_generator_only(task):
 
 def test_an_epoch_is_a_shuffle_in_whole_batches(task):
     size = task.size("train")
-    one, again, other = (task.epoch(7, generator(s, "data")) for s in (0, 0, 1))
+    step = min(7, size // 2)
+    one, again, other = (task.epoch(step, generator(s, "data")) for s in (0, 0, 1))
     assert same(list(one), list(again))
     assert not same(list(one), list(other))
     places = torch.cat(list(one))
-    assert places.unique().numel() == len(places) == size // 7 * 7
-    assert [len(b) for b in one] == [7] * (size // 7)
+    assert places.unique().numel() == len(places) == size // step * step
+    assert [len(b) for b in one] == [step] * (size // step)
     (whole,) = task.epoch(size + 1, generator(0, "data"))
     assert whole.sort().values.equal(torch.arange(size))
 
@@ -384,7 +410,7 @@ ROWS = [
 def test_a_finder_hits_every_density_exactly(finder, sparsity, kept, nested, fields, tmp_path):
     fields = {"training": {"iterations": 4}, **fields}
     recipe = tiny_recipe(finder=finder, sparsity=sparsity, **fields)
-    with toy_units.registered():
+    with toy_units.registered(), tiny_gates.registered():
         store, laid = Store(tmp_path), experiment(recipe)
         assert run(laid.goals, store, HERE).failed == {}
     levels = [arm.level for arm in laid.arms]

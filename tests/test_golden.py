@@ -9,13 +9,14 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+import tiny_gates
 import torch
 import toy_units
 from toys import HERE, tiny_recipe
 
 from lth_zoo.engines.local import run
 from lth_zoo.experiment import experiment, lay_out
-from lth_zoo.finders import IMP, EarlyBird, InstantSoup, MaskTraining, Structured
+from lth_zoo.finders import IMP, UGS, EarlyBird, InstantSoup, MaskTraining, Structured
 from lth_zoo.formats import load_masks, load_snapshot
 from lth_zoo.jobs import VERSIONS
 from lth_zoo.parse import load
@@ -27,18 +28,29 @@ from lth_zoo.store import Store
 #: recipe -> (head of its key, number of jobs)
 RECIPES: dict[str, tuple[str, int]] = {
     "bert-glue": ("b85cf8b1647729f2", 200),
-    "bert-mini-pydocs": ("7cd49fcd2e7257d0", 38),
+    "bert-mini-pydocs": ("aac8e6c169a2389a", 38),
     "bert-mlm": ("6c1ee351ada81bd8", 180),
     "bert-squad": ("c7affdb3b413b8a8", 140),
     "bert-transfer": ("888e8cd369715b00", 120),
     "conv2-cifar10": ("9d8c8416e2f9b7af", 910),
     "conv4-cifar10": ("2c7e41eb4eee3bb3", 910),
     "conv6-cifar10": ("8e7140202bd0b82c", 910),
+    "gat-cora": ("a1cc0a027714192d", 408),
+    "gat-photo": ("d9d8b3a18f98711c", 129),
+    "gat-pubmed": ("2d29b15cbbd82809", 408),
+    "gcn-cora": ("b618897c56766e5a", 1360),
+    "gcn-digits-knn": ("621485fca907d9fa", 360),
+    "gcn-photo": ("47d2b4bd65848e4b", 129),
+    "gcn-pubmed": ("3ca058002117c55f", 1360),
+    "gin-cora": ("d7420314267e62b3", 408),
+    "gin-photo": ("9469ed216d707a84", 129),
+    "gin-pubmed": ("7d5efc41739d7a4f", 408),
     "lenet-mnist": ("bdc3712171e67681", 1010),
     "lenet-mnist-short": ("a6fb5d67b7023f3f", 760),
     "minilm-glue": ("7a92d26ad020f3b5", 150),
     "quick": ("d6125eda646d9407", 360),
     "quick-conv": ("86cf076379135f98", 315),
+    "resgcn-arxiv": ("341c5a863a52ea3c", 126),
     "resnet20-cifar10": ("5d4a6acf5df2eb25", 339),
     "vgg16-cifar10": ("89c052977a1f754d", 579),
 }
@@ -115,6 +127,12 @@ JOBS: dict[str, dict[str, tuple[str, list[float]]]] = {
         "units 2": ("f770c7dd3fd0e55a", [32.9393, 2.1052]),
         "train 3": ("3f816af98a14d61f", [5.5379, -0.9342, 2.3019, 2.3065]),
     },
+    "gates": {
+        "init 0": ("9047afbd8f7d7f76", [5.3109, -1.787]),
+        "train 1": ("e339a65a4f1e2cc3", [5.3082, -2.0115, 1.5873, 1.6053]),
+        "gates 2": ("b3b6c67cdafd9e81", [35.5809, -33.6486, 5.3052, -1.9333]),
+        "train 3": ("53ed062565d139b5", [3.8848, -3.5094, 1.4662, 1.4743]),
+    },
 }
 
 #: Twenty steps of everything that a recipe may ask for, and of every kind of job.
@@ -166,6 +184,14 @@ ASKED: dict[str, dict[str, Any]] = {
         "training": {"iterations": 6},
     },
 }
+ASKED |= {
+    "gates": tiny_gates.FIELDS
+    | {
+        "finder": UGS(rate=0.5, edge_rate=0.2, iterations=4),
+        "sparsity": 0.5,
+        "training": {"iterations": 6, "batch_size": 15},
+    },
+}
 #: Kinds whose results other tests pin: a carried mask is another job's, renamed.
 ELSEWHERE = {"carry"}
 
@@ -209,7 +235,7 @@ def result_of(store, job):
 
 def measured(folder, asked):
     """Run a recipe; return each job's label, key and projections."""
-    with toy_units.registered():
+    with toy_units.registered(), tiny_gates.registered():
         laid, store = experiment(tiny_recipe(**asked)), Store(folder)
         assert run(laid.goals, store, HERE).failed == {}
         return {

@@ -96,7 +96,7 @@ def test_a_length_is_epochs_or_iterations():
     assert experiment(base).recipe.epochs is None
     assert with_length(base, ["--training.iterations=7"]).epochs is None
     assert with_length(base, ["--training.batch-size", "7"]) is base
-    with pytest.raises(BadInput, match="both --epochs and --training.iterations are given"):
+    with pytest.raises(BadInput, match=r"both --epochs and --training.iterations are given"):
         base_of(["bert-glue", "--epochs", "1", "--training.iterations", "7"])
 
 

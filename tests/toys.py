@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from lth_zoo.graph import View
 from lth_zoo.masks import Masks
 from lth_zoo.protocols import Objective, Signature, Task, default_prunable
 from lth_zoo.recipe import Recipe, Training, build
@@ -95,6 +96,8 @@ def same(a: Any, b: Any) -> bool:
         return a.keys() == b.keys() and all(same(a[k], b[k]) for k in a)
     if isinstance(a, (list, tuple)):
         return len(a) == len(b) and all(map(same, a, b))
+    if isinstance(a, View):
+        return same(vars(a), vars(b))
     return bool(a == b)
 
 

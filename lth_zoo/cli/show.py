@@ -17,7 +17,9 @@ from .options import Output, emit, parse
 if TYPE_CHECKING:
     from torch import nn
 
+    from ..graph_cost import GraphCost
     from ..protocols import Adapter, Signature
+    from ..ticket import Ticket
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +32,9 @@ class Show(Output):
     """Task whose shapes a model is built for (default: an embedded one of the family)."""
     data: Path | None = None
     """Folder of local data sets (default: LTH_ZOO_DATA, then ../shared/data)."""
+    cost: bool = False
+    """Of a ticket with a graph's edges: count the multiply-accumulates of one pass, dense and
+    pruned, and measure its time on this machine."""
 
 
 def run(args: Sequence[str]) -> int:
@@ -42,13 +47,13 @@ def run(args: Sequence[str]) -> int:
         recipe = load(name)
         emit(recipe.to_dict(), options.json, None if options.json else to_yaml(recipe).rstrip())
     elif (Path(name) / "ticket.json").is_file():
-        _ticket(name, options.json)
+        _ticket(name, options)
     else:
         _model(options)
     return 0
 
 
-def _ticket(name: str, as_json: bool) -> None:
+def _ticket(name: str, options: Show) -> None:
     from ..card import card
     from ..ticket import Ticket
 
@@ -68,7 +73,60 @@ def _ticket(name: str, as_json: bool) -> None:
         }
         for n, (kept, total) in ticket.masks.counts.items()
     ]
-    emit(answer, as_json, [card(ticket), table_of(rows, "masked tensors")])
+    parts = [card(ticket), table_of(rows, "masked tensors")]
+    if options.cost:
+        found = _cost(ticket, options.data)
+        answer["cost_on_graph"] = found.to_json()
+        parts += cost_tables(found)
+    emit(answer, options.json, parts)
+
+
+def _cost(ticket: Ticket, data: Path | None) -> GraphCost:
+    from ..graph_cost import graph_cost
+    from ..protocols import adapter_of
+    from ..recipe import Recipe
+    from ..session import cached_task
+
+    if not ticket.masks.data or "recipe" not in ticket.meta:
+        raise BadInput("--cost is of tickets that hold a graph's edges and their recipe")
+    recipe = Recipe.from_dict(ticket.meta["recipe"])
+    task = cached_task(recipe.task, data, recipe.model, recipe.max_length)
+    graph, adapter = task.graph(), adapter_of(recipe.model)
+    assert graph is not None, "its ticket holds edges"
+    model = adapter.build(recipe.model, task.signature)
+    return graph_cost(model, graph, ticket.masks, adapter.prunable(model))
+
+
+def cost_tables(found: GraphCost) -> list[Any]:
+    """Return the tables and the sentences that a graph's costs are shown as."""
+    layers = [
+        {
+            "layer": c.layer,
+            "transform": f"{c.transform:,}",
+            "kept": f"{c.transform_effective:,}",
+            "aggregation": f"{c.aggregation:,}",
+            "kept edges": f"{c.aggregation_effective:,}",
+        }
+        for c in found.layers
+    ]
+    ways = {
+        "all": "transform and aggregation",
+        "ugs": "as UGS counts: transform alone, so no edge shows",
+        "gebt": "as GEBT counts: transform, and the features once over every column",
+    }
+    totals = [
+        {"counted": ways[way], "dense": f"{dense:,}", "ticket": f"{kept:,}"}
+        for way, (dense, kept) in found.totals().items()
+    ]
+    edges, left = found.edge_bytes
+    said = (
+        f"one pass over the graph on one thread: {1000 * found.seconds:.2f} ms dense, "
+        f"{1000 * found.seconds_kept:.2f} ms on the kept edges (zeros in the weights speed "
+        f"nothing up); weights {found.weight_bytes:,} B, kept {found.weight_bytes_kept:,} B; "
+        f"edge_index {edges:,} B, kept {left:,} B"
+    )
+    tables = [table_of(layers, "layers, multiply-accumulates"), table_of(totals, "ways to count")]
+    return [*tables, said]
 
 
 def _model(options: Show) -> None:
@@ -77,7 +135,7 @@ def _model(options: Show) -> None:
     except LthZooError as error:
         if options.name.count("/") == 1 and ":" not in options.name:  # as hub ids are
             try:
-                _ticket(options.name, options.json)
+                _ticket(options.name, options)
             except LthZooError as other:
                 raise LthZooError(f"{error} Nor is it a ticket: {other}") from error
             return

@@ -58,7 +58,7 @@ def run(args: Sequence[str]) -> int:
         rows.append(
             {
                 "cell": one.experiment.recipe.name,
-                "sparsity": f"{last.sparsity:.2%}" if last else "-",
+                "sparsity": last.amounts.replace(" sparsity", "") if last else "-",
                 "verdict": last.name if last else "-",
                 "what was measured": last.sentence if last else "",
                 "failed": len(one.outcome.failed),

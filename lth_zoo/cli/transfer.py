@@ -1,4 +1,4 @@
-"""lth-zoo transfer: tickets found on source tasks, trained on target tasks."""
+"""lth-zoo transfer: tickets brought from task to task, or graph masks from model to model."""
 
 from __future__ import annotations
 
@@ -16,9 +16,19 @@ from .options import WithRecipe, emit, execution_of, parse, workers_of
 
 if TYPE_CHECKING:
     from ..api import Transferred
+    from ..trials.transfer_study import TransferStudy
 
 #: Flags of a recipe that a transfer has other names for.
-_UNUSED = ("--task", "--controls", "--controls-at")
+_UNUSED: tuple[str, ...] = ("--task", "--controls", "--controls-at")
+#: Flags that mean nothing where models are given.
+_NOT_OF_BACKBONES: tuple[str, ...] = (
+    "--from",
+    "--to",
+    "--carry",
+    "--model",
+    "--controls",
+    "--controls-at",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +38,9 @@ class Transfer(WithRecipe):
     The first argument may name a recipe; its task and controls are not used. Each source is
     searched once; every cell of a target has one start, head and data order. Running the same
     command again resumes it, cell by cell.
+
+    With --backbones it is edges that move: those of each model's ticket, beside edges by degree
+    and at random, under every model with all its weights, on the recipe's task.
     """
 
     from_: Annotated[tuple[str, ...], tyro.conf.arg(name="from")] = ()
@@ -38,6 +51,8 @@ class Transfer(WithRecipe):
     carry: Literal["mask", "mask+state", "mask+signs"] = "mask"
     """What comes along: the mask alone, with the source ticket's trained weights, or with their
     signs."""
+    backbones: tuple[str, ...] = ()
+    """Models that read a graph, in the place of --from and --to: gcn-64 gin-64 gat-8x8."""
     out: Path | None = None
     """Folder of a report (default: none; lth-zoo report writes it later)."""
 
@@ -51,7 +66,6 @@ def run(args: Sequence[str]) -> int:
     from ..report.page import check_free, write_report
     from ..session import cached_task
     from ..store import Store
-    from ..trials.transfer import transfer_matrix
     from . import FAILED
     from .progress import Bar
     from .summary import command_of
@@ -60,11 +74,7 @@ def run(args: Sequence[str]) -> int:
         check_free(options.out)
     execution = execution_of(options)
     cached_task.cache_clear()  # the data may have changed since an earlier call of this process
-    matrix, skipped = transfer_matrix(
-        options.recipe, options.from_, options.to, options.carry, options.data
-    )
-    for why in skipped:
-        print(f"lth-zoo: left out, not at hand: {why}", file=sys.stderr)
+    matrix, skipped = _study(options, "--backbones" in flags_in(rest))
     found = run_transfer(
         *(matrix, Store(options.store), execution, workers_of(options), Bar(matrix.title)),
         command=command_of("transfer", args),
@@ -84,11 +94,38 @@ def run(args: Sequence[str]) -> int:
     return FAILED if found.outcome.failed else 0
 
 
+def flags_in(args: Sequence[str]) -> list[str]:
+    """Return the names of the flags among arguments."""
+    return [arg.partition("=")[0] for arg in args if arg.startswith("--")]
+
+
 def _check_flags(args: Sequence[str]) -> None:
     """Refuse a flag that would change nothing."""
-    for arg in args:
-        if (flag := arg.partition("=")[0]) in _UNUSED:
-            raise BadInput(f"{flag} has no meaning here: give --from and --to")
+    flags = flags_in(args)
+    unused, instead = _UNUSED, "give --from and --to"
+    if "--backbones" in flags:
+        unused, instead = _NOT_OF_BACKBONES, "--backbones are brought to one another"
+    for flag in flags:
+        if flag in unused:
+            raise BadInput(f"{flag} has no meaning here: {instead}")
+
+
+def _study(options: Transfer, backbones: bool) -> tuple[TransferStudy, list[str]]:
+    """Return the checked study, and what a glob named and is not at hand; says both on stderr."""
+    from ..trials.backbones import backbone_matrix
+    from ..trials.transfer import transfer_matrix
+
+    if backbones:
+        study = backbone_matrix(options.recipe, options.backbones, options.data)
+        for note in study.footing.notes:
+            print(f"lth-zoo: note: {note}", file=sys.stderr)
+        return study, []
+    matrix, skipped = transfer_matrix(
+        options.recipe, options.from_, options.to, options.carry, options.data
+    )
+    for why in skipped:
+        print(f"lth-zoo: left out, not at hand: {why}", file=sys.stderr)
+    return matrix, skipped
 
 
 def _say(found: Transferred, options: Transfer) -> list[Any]:

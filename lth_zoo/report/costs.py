@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from lth_zoo.trials.results import DENSE, TICKET, Results, mean_sd
+from lth_zoo.trials.results import DENSE, TICKET, Results, Run, mean_sd
 
 from . import series
 from .panels import percent
@@ -68,10 +68,24 @@ def counts_table(results: Results) -> Table:
         others = run.parameters - run.prunable
         whole = (run.kept + others) / run.parameters if run.parameters else math.nan
         counts = (f"{run.kept:,}", f"{run.prunable:,}", percent(run.density))
-        rows.append((str(level), *counts, f"{run.parameters:,}", percent(whole)))
-    columns = ("level", "kept", "prunable", "% of prunable", "all parameters", "% of all")
+        parameters = (f"{run.parameters:,}", percent(whole))
+        rows.append((str(level), *counts, *parameters, *_edges(run, results.prunes_edges)))
+    columns: tuple[str, ...] = (
+        *("level", "kept", "prunable", "% of prunable"),
+        *("all parameters", "% of all"),
+    )
     note = "Counts of the first seed's ticket. Biases, norms and excluded layers are never pruned."
+    if results.prunes_edges:
+        columns = (*columns, "edges kept", "edges", "% of edges")
+        note += " Self-loops are no edges: layers that want them add their own, and keep them."
     return Table("counts", "What is kept", columns, tuple(rows), note, frozenset())
+
+
+def _edges(run: Run, shown: bool) -> tuple[str, ...]:
+    if not shown:
+        return ()
+    kept, total = run.edges or (0, 0)
+    return (f"{kept:,}", f"{total:,}", percent(1 - run.graph_sparsity)) if total else (NONE,) * 3
 
 
 def recipe_table(results: Results) -> Table:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import io
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lth_zoo.trials.results import DENSE, TICKET, Results, Run
 
 from . import panels, series
+from .amounts import left_words
 from .panels import percent
 from .series import Point
 from .style import DARK, LIGHT, Look, Theme, looks
@@ -90,20 +91,14 @@ def draw_accuracy(figure: Figure, results: Results, look: Mapping[str, Look]) ->
     frame = _frame(results, shown, dense)
     cut = bool(frame and frame[2])
     figure.set_size_inches(WIDTH, 6.4 if cut else 4.6)
-    rows = figure.subplots(
-        2 if cut else 1, sharex=True, squeeze=False, height_ratios=(2.6, 1) if cut else None
-    )[:, 0]
-    for axes in rows:
-        dots = _draw(axes, arms, dense, look)
-        axes.set_ylabel(f"test {results.headline}")
-    margin = _margin_line(rows[0], results, dense, look)
+    grid, dots = _sided(figure, results, arms, dense, look, cut)
+    for side in range(grid.shape[1]):
+        margin = _margin_line(grid[0, side], results, dense, look)
+    grid[0, 0].set_ylabel(f"test {results.headline}")
     if frame:
-        rows[0].set_ylim(*frame[:2])
+        grid[0, 0].set_ylim(*frame[:2])
     if cut:
-        rows[1].set_ylabel("full range")
-    if not _one_level(arms):
-        panels.sparsity_axis(rows[-1], shown)
-        panels.legend(figure, rows[0])
+        grid[1, 0].set_ylabel("full range")
     better = "Higher" if results.higher_is_better else "Lower"
     return (
         f"{panels.spread_words(shown, dense)}{dots}{margin}"
@@ -120,13 +115,9 @@ def draw_early_stop(figure: Figure, results: Results, look: Mapping[str, Look]) 
     if not any(arms.values()):
         return ""
     shown = [p for found in arms.values() for p in found] + ([dense] if dense else [])
-    axes = figure.subplots()
-    dots = _draw(axes, arms, dense, look)
-    axes.set_ylim(bottom=0)
-    axes.set_ylabel("iteration of minimum validation loss")
-    if not _one_level(arms):
-        panels.sparsity_axis(axes, shown)
-        panels.legend(figure, axes)
+    grid, dots = _sided(figure, results, arms, dense, look)
+    grid[0, 0].set_ylim(bottom=0)
+    grid[0, 0].set_ylabel("iteration of minimum validation loss")
     words = panels.spread_words(shown, dense)
     return f"How fast each arm learns: lower is faster. {words}{dots}"
 
@@ -146,6 +137,8 @@ def draw_density(figure: Figure, results: Results, look: Mapping[str, Look]) -> 
         _density_bars(axes, names, next(iter(columns.values())), look[TICKET].colour)
     else:
         _density_map(figure, axes, names, columns)
+        if results.prunes_edges:
+            _edges_below(axes, results, list(columns))
     axes.set_yticks(range(len(names)), panels.short_names(names))
     if len(names) > 40:
         axes.tick_params(axis="y", labelsize=6)
@@ -175,8 +168,8 @@ def draw_training(figure: Figure, results: Results, look: Mapping[str, Look]) ->
     for axes, level in zip(rows, picked, strict=True):
         for arm, at in [(DENSE, 0), *((arm, level) for arm in arms)]:
             shown += _curve(axes, results, arm, at, look[arm])
-        density = next(p.density for p in series.points(results, TICKET) if p.level == level)
-        axes.set_title(f"level {level}: {percent(density)} % remain")
+        at_level = next(p for p in series.points(results, TICKET) if p.level == level)
+        axes.set_title(f"level {level}:{left_words(at_level, results.prunes_edges)}")
         axes.set_xlabel("iteration")
     _, mean, sd = series.training_curve(results, DENSE, 0)
     end = Point(0, 1.0, mean[-1], sd[-1], ()) if mean else None
@@ -211,6 +204,42 @@ def _arms(results: Results, value: Callable[[Run], float] | None = None) -> dict
 
 def _one_level(arms: Mapping[str, Sequence[Point]]) -> bool:
     return len({p.level for points in arms.values() for p in points}) == 1
+
+
+def _sided(
+    figure: Figure,
+    results: Results,
+    arms: Mapping[str, Sequence[Point]],
+    dense: Point | None,
+    look: Mapping[str, Look],
+    cut: bool = False,
+) -> tuple[Any, str]:
+    """Draw arms over weight sparsity and, where edges are pruned too, over graph sparsity.
+
+    Returns the panels, (rows, sides), a second row where the first is ``cut``; and the caption's
+    words on the dots.
+    """
+    flat = _one_level(arms) or not results.prunes_edges
+    sides = {next(iter(panels.SIDES)): arms} if flat else panels.sides_of(arms)
+    grid = figure.subplots(
+        *(2 if cut else 1, len(sides)),
+        sharex="col",
+        sharey="row",
+        squeeze=False,
+        height_ratios=(2.6, 1) if cut else None,
+    )
+    dots = ""
+    for column, (what, here) in zip(grid.T, sides.items(), strict=True):
+        for axes in column:
+            dots = _draw(axes, here, dense, look) or dots
+        if not _one_level(arms):
+            shown = [p for points in here.values() for p in points] + ([dense] if dense else [])
+            panels.sparsity_axis(column[-1], shown, what, 16 // len(sides))
+    if not _one_level(arms):
+        panels.legend(figure, *grid[0])
+    if len(sides) > 1:
+        dots += " An arm that keeps every weight, or every edge, is not drawn along that axis."
+    return grid, dots
 
 
 def _draw(
@@ -252,6 +281,14 @@ def _margin_line(
     return (
         f" Dotted: the dense mean {'less' if sign < 0 else 'plus'} the margin {results.margin:g}."
     )
+
+
+def _edges_below(axes: Axes, results: Results, levels: Sequence[int]) -> None:
+    """Write what remains of the edges below what remains of the weights."""
+    found = {point.level: point for point in series.points(results, TICKET)}
+    left = [f"{percent(found[n].density)}\n{percent(found[n].edges)}" for n in levels]
+    axes.set_xticks(range(len(levels)), left)
+    axes.set_xlabel("percent remaining: of all prunable weights, and below of the edges")
 
 
 def _density_bars(axes: Axes, names: list[str], column: Mapping[str, float], colour: str) -> None:

@@ -1,4 +1,7 @@
-"""The figures of a transfer matrix: both differences as heat maps, and the overlap of masks."""
+"""The figures of a transfer matrix: both differences as heat maps, and the overlap of masks.
+
+Sources and targets are tasks, or backbones: the words for either are in ``transfer_words``.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,7 @@ from lth_zoo.trials.cells import Judged, Target, TransferResults
 
 from .figures import DPI, WIDTH, Picture
 from .style import DARK, LIGHT, Theme
+from .transfer_words import Names, names_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -22,9 +26,9 @@ if TYPE_CHECKING:
 
 #: The row of the same-task tickets, where a target is no source.
 SAME_TASK = "same task"
-#: What marks mean, as the captions say it.
+#: What marks mean beside a target's own ticket: see :func:`marks_said`.
 MARKS = {
-    "▲": "significantly better than the same-task ticket",
+    "▲": "significantly better than {own}",
     "▼": "significantly worse",
     "≈": "shown to be as good (not worse by the margin)",
     "?": "nothing shown",
@@ -37,29 +41,37 @@ Drawing = Callable[["Figure", Theme], None]
 
 def transfer_pictures(results: TransferResults, judged: Sequence[Judged]) -> list[Picture]:
     """Draw the matrix against dense, against the same-task tickets, and the masks' overlap."""
-    rows, columns = rows_of(results), list(results.targets)
+    rows, columns, names = rows_of(results), list(results.targets), names_of(results)
     cells = {(j.source, j.target): j for j in judged}
     found = []
-    for name, other in (("dense", "the dense network"), ("same-task", "the same-task ticket")):
+    for name, other in (("dense", "the dense network"), ("same-task", names.own)):
         grid = [[_square(results, cells, row, t, name) for t in columns] for row in rows]
         if any(value is not None for line in grid for _, value, _ in line):
-            drawing = _matrix_drawing(grid, rows, columns)
-            caption = _caption(name, judged)
+            drawing = _matrix_drawing(grid, rows, columns, names.row)
+            caption = _caption(name, judged, names)
             found.append(
-                _picture(f"transfer-{name}", f"Transfer against {other}", caption, drawing)
+                picture_of(f"transfer-{name}", f"Transfer against {other}", caption, drawing)
             )
     if results.overlaps:
         caption = (
-            "Jaccard index of the masks' kept weights, heads left out; below it the value of two "
-            "independent random masks with the same densities in every tensor. Colour: where "
-            "between chance (paper) and identity (full colour) it lies. "
-            + ("The masks of one-shot are the first target's. " * ("one-shot" in results.sources))
-            + "Each target has its own random mask, so random has no row."
-            * ("random" in results.sources)
+            f"Jaccard index of the masks' {names.overlap}; below it the value of two independent "
+            f"random masks with {names.chance}. Colour: where between chance (paper) and identity "
+            "(full colour) it lies."
         )
+        more = {
+            "one-shot": " The masks of one-shot are the first target's.",
+            "random": " Each target has its own random mask, so random has no row.",
+        }
+        if not results.of_backbones:
+            caption += "".join(said for name, said in more.items() if name in results.sources)
         drawing = _overlap_drawing(results)
-        found.append(_picture("overlap", "Overlap of the sources' masks", caption, drawing))
+        found.append(picture_of("overlap", "Overlap of the sources' masks", caption, drawing))
     return found
+
+
+def marks_said(names: Names) -> str:
+    """Return what the marks mean, for a caption."""
+    return "; ".join(f"{mark} {what.format(own=names.own)}" for mark, what in MARKS.items())
 
 
 def rows_of(results: TransferResults) -> list[str]:
@@ -103,7 +115,7 @@ def _square(
         diverged, errors = found.arm.diverged, results.cell(source, target.name).errors
         return ("diverged" if diverged else "failed" if errors else "not run"), None, own
     if against == "same-task" and own:
-        return f"{found.arm.mean:.{digits}f}\nsame task", 0.0, True
+        return f"{found.arm.mean:.{digits}f}\n{names_of(results).short}", 0.0, True
     compared = found.against_dense if against == "dense" else found.against_ticket
     if compared is None or compared.difference is None:
         return f"{found.arm.mean:.{digits}f}\nalone", None, own
@@ -127,40 +139,51 @@ def _text(found: Comparison, digits: int, mark: str, seeds: int) -> str:
     return "\n".join(filter(None, lines))
 
 
-def _caption(name: str, judged: Sequence[Judged]) -> str:
+def _caption(name: str, judged: Sequence[Judged], names: Names) -> str:
     alpha = f"{100 * judged[0].alpha:g} %"
     interval = f"± half the {100 * (1 - judged[0].alpha):g} % interval of the cell alone"
     base = (
         f"Difference of the means, in the metric's own unit, {interval}. Colour: the same in "
-        "margins of the target, blue is better, logarithmic beyond one margin. Framed: the "
-        "same-task ticket."
+        f"margins, blue is better, logarithmic beyond one margin. Framed: {names.own}."
     )
     if all(j.p_matches is None for j in judged):
         return f"{base} Fewer than two seeds: no spread is known, so no cell has a mark."
     if name == "dense":
         said = f"{MATCHES} shown to be no worse than dense by the margin"
     else:
-        said = "; ".join(f"{mark} {what}" for mark, what in MARKS.items())
+        said = marks_said(names)
     return f"{base} {said}; Holm-corrected over the cells at {alpha}."
 
 
 def _matrix_drawing(
-    grid: Sequence[Sequence[Square]], rows: Sequence[str], columns: Sequence[Target]
+    grid: Sequence[Sequence[Square]], rows: Sequence[str], columns: Sequence[Target], label: str
 ) -> Drawing:
     def draw(figure: Figure, theme: Theme) -> None:
-        from matplotlib.colors import SymLogNorm
-
-        values = [abs(v) for line in grid for _, v, _ in line if v is not None]
-        limit = max([2.0, *values])
-        norm = SymLogNorm(linthresh=1.0, linscale=0.7, vmin=-limit, vmax=limit)
         heads = [_column(target) for target in columns]
-        axes = _squares(figure, theme, grid, [wrapped(row, 22, 2) for row in rows], heads, norm)
-        axes.set_ylabel("mask from")
-        powers = [10**p for p in range(1 + int(math.log10(limit)))]
-        ticks = [*(-p for p in reversed(powers)), 0, *powers]
-        _bar(figure, axes, theme, norm, ticks, "margins: worse < 0 < better")
+        axes = margins(figure, theme, grid, [wrapped(row, 22, 2) for row in rows], heads)
+        axes.set_ylabel(label)
 
     return draw
+
+
+def margins(
+    figure: Figure,
+    theme: Theme,
+    grid: Sequence[Sequence[Square]],
+    rows: Sequence[str],
+    columns: Sequence[str],
+) -> Axes:
+    """Draw a heat map of differences in margins, logarithmic beyond one, with its scale."""
+    from matplotlib.colors import SymLogNorm
+
+    values = [abs(v) for line in grid for _, v, _ in line if v is not None]
+    limit = max([2.0, *values])
+    norm = SymLogNorm(linthresh=1.0, linscale=0.7, vmin=-limit, vmax=limit)
+    axes = squares(figure, theme, grid, rows, columns, norm)
+    powers = [10**p for p in range(1 + int(math.log10(limit)))]
+    ticks = [*(-p for p in reversed(powers)), 0, *powers]
+    colour_bar(figure, axes, theme, norm, ticks, "margins: worse < 0 < better")
+    return axes
 
 
 def _column(target: Target) -> str:
@@ -191,13 +214,13 @@ def _overlap_drawing(results: TransferResults) -> Drawing:
         norm = Normalize(-1.0, 1.0)
         labels = [wrapped(name, 22, 2) for name in names]
         heads = [wrapped(name, 14, 3) for name in names]
-        axes = _squares(figure, theme, grid, labels, heads, norm)
-        _bar(figure, axes, theme, norm, [-1, 0, 1], "above chance")
+        axes = squares(figure, theme, grid, labels, heads, norm)
+        colour_bar(figure, axes, theme, norm, [-1, 0, 1], "above chance")
 
     return draw
 
 
-def _squares(
+def squares(
     figure: Figure,
     theme: Theme,
     grid: Sequence[Sequence[Square]],
@@ -265,9 +288,10 @@ def _ink(face: Sequence[float]) -> str:
     return "black" if luminance > 0.179 else "white"
 
 
-def _bar(
+def colour_bar(
     figure: Figure, axes: Axes, theme: Theme, norm: Normalize, ticks: Sequence[float], label: str
 ) -> None:
+    """Draw what the colours of a heat map mean."""
     from matplotlib.cm import ScalarMappable
     from matplotlib.ticker import NullLocator
 
@@ -297,7 +321,8 @@ def wrapped(name: str, width: int, lines: int) -> str:
     return "\n".join(found)
 
 
-def _picture(name: str, title: str, caption: str, draw: Drawing) -> Picture:
+def picture_of(name: str, title: str, caption: str, draw: Drawing) -> Picture:
+    """Return a figure drawn on light and on dark paper."""
     return Picture(name, title, caption, _png(draw, LIGHT), _png(draw, DARK))
 
 

@@ -8,8 +8,20 @@ from typing import TYPE_CHECKING
 from lth_zoo.trials.cells import Cell, Judged, Target, TransferResults
 
 from .costs import duration, flat
-from .heatmap import MARKS, MATCHES, SAME_TASK, decimals_of, marks_of, rows_of, source_at, wrapped
+from .heatmap import (
+    MATCHES,
+    SAME_TASK,
+    decimals_of,
+    marks_of,
+    marks_said,
+    rows_of,
+    source_at,
+    wrapped,
+)
 from .tables import NONE, Table, probability, yes_no
+from .transfer_words import asked, counted, names_of, rule
+from .transfer_words import transfer_limits as transfer_limits
+from .transfer_words import transfer_name as transfer_name
 
 if TYPE_CHECKING:
     import rich.table
@@ -17,72 +29,46 @@ if TYPE_CHECKING:
     from lth_zoo.trials.compare import Comparison
 
 
-def transfer_name(results: TransferResults) -> str:
-    """Return the recipe's name, or the model that tickets are brought between tasks of."""
-    recipe = results.recipe
-    return str(recipe.get("name") or f"transfer of {recipe['model']}")
-
-
 def transfer_findings(results: TransferResults, judged: Sequence[Judged]) -> tuple[str, ...]:
     """Return what was found, in one sentence each, then the remarks."""
     others = [j for j in judged if j.against_ticket is not None]
     tested = [j for j in others if j.p_differs is not None]
-    sparsity = f"{100 * float(results.recipe['sparsity']):g} %"
-    lines = [_asked(results, sparsity)]
+    names, lines = names_of(results), [asked(results)]
     if tested:
         counts = {
-            "as good as the same-task ticket": sum(j.as_good for j in tested),
+            f"as good as {names.own}": sum(j.as_good for j in tested),
             "significantly better": sum(j.better for j in tested),
             "significantly worse": sum(j.worse for j in tested),
         }
         said = ", ".join(f"{n} {what}" for what, n in counts.items())
         undecided = sum(marks_of(j) == "?" for j in tested)
         lines.append(
-            f"Of {len(tested)} cells of another source: {said}; {undecided} undecided "
+            f"Of {len(tested)} {names.others}: {said}; {undecided} undecided "
             f"(Holm-corrected at {100 * judged[0].alpha:g} %)."
         )
         matching = [j for j in judged if j.matches]
-        shown = ", ".join(f"{j.source} to {j.target}" for j in matching[:6])
+        to = names.on if results.of_backbones else "to"
+        shown = ", ".join(f"{j.source} {to} {j.target}" for j in matching[:6])
         more = f" and {len(matching) - 6} more" if len(matching) > 6 else ""
         lines.append(f"Shown to match dense: {shown}{more}." if matching else "No cell matches.")
     else:
         lines.append("Fewer than two seeds a cell: no spread is known, so no cell has a mark.")
     ruled = [j for j in others if j.at_least_ticket is not None]
-    lines.append(
-        f"By the rule of Chen et al. 2020 (mean at least the same-task ticket's), "
-        f"{sum(bool(j.at_least_ticket) for j in ruled)} of {len(ruled)} transfer."
-    )
+    lines.append(rule(results, sum(bool(j.at_least_ticket) for j in ruled), len(ruled)))
     if rows := _troubles(results):
-        lines.append(f"{_count(len(rows), 'run')} failed; see the list.")
+        lines.append(f"{counted(len(rows), 'run')} failed; see the list.")
     still = [j for j in tested if j.against_ticket and j.against_ticket.se == 0 and not j.as_good]
     if still:
-        named = ", ".join(f"{j.source} on {j.target}" for j in still)
+        named = ", ".join(f"{j.source} {names.on} {j.target}" for j in still)
         lines.append(f"Differences without any spread over seeds decide by their size: {named}.")
     if stuck := [c for c in _every(results) if c.constant]:
-        named = ", ".join(f"{c.source} on {c.target}" for c in stuck[:6])
+        named = ", ".join(f"{c.source} {names.on} {c.target}" for c in stuck[:6])
         more = f" and {len(stuck) - 6} more" if len(stuck) > 6 else ""
         lines.append(
             f"Networks that answer one thing whatever they are asked: {named}{more}. A match with "
             "or of such a network says nothing about masks."
         )
     return (*lines, *results.notes)
-
-
-def _asked(results: TransferResults, sparsity: str) -> str:
-    seeds = len(results.recipe["seeds"])
-    carried = {
-        "mask": "the masks alone, on theta_0",
-        "mask+state": "the masks with the source tickets' trained weights",
-        "mask+signs": "the masks with the signs of the source tickets' trained weights",
-    }[results.carry]
-    return (
-        f"{_count(len(results.sources), 'source')} to {_count(len(results.targets), 'target')} "
-        f"at {sparsity} sparsity, {_count(seeds, 'seed')}: {carried}, with the target's own head."
-    )
-
-
-def _count(n: int, what: str) -> str:
-    return f"{n} {what}{'s' * (n != 1)}"
 
 
 def means_table(results: TransferResults, judged: Sequence[Judged]) -> Table:
@@ -102,19 +88,20 @@ def means_table(results: TransferResults, judged: Sequence[Judged]) -> Table:
             line.append(text if found.arm.mean is not None else _why(results, found))
         rows.append((row, *line))
     note = "Mean ± sample standard deviation over seeds, of the test part."
-    return Table("transfer", "Metric of every cell", ("mask from", *columns), tuple(rows), note)
+    heads = (names_of(results).row, *columns)
+    return Table("transfer", "Metric of every cell", heads, tuple(rows), note)
 
 
 def cells_table(results: TransferResults, judged: Sequence[Judged]) -> Table:
     """Return one row a cell: both differences, their intervals, marks, and the mean rule."""
-    targets = {t.name: t for t in results.targets}
+    targets, names = {t.name: t for t in results.targets}, names_of(results)
     rows = []
     for found in judged:
         target = targets[found.target]
         digits = decimals_of(target) + 1
-        kept = results.cell(found.source, found.target).kept
+        cell = results.cell(found.source, found.target)
         own = found.against_ticket is None
-        mark = "same task" if own else marks_of(found) or NONE
+        mark = names.short if own else marks_of(found) or NONE
         rows.append(
             (
                 *(found.source, found.target),
@@ -122,20 +109,32 @@ def cells_table(results: TransferResults, judged: Sequence[Judged]) -> Table:
                 *(MATCHES if found.matches else NONE, _p(found.p_matches)),
                 *_difference(found.against_ticket, digits),
                 *(mark, _p(found.p_differs), _p(found.p_as_good), yes_no(found.at_least_ticket)),
-                f"{kept:,.0f}" if kept is not None else NONE,
+                *_kept(results, cell),
             )
         )
     columns = (
-        *("mask from", "on", "less dense", "interval", MATCHES, "p match"),
-        *("less same task", "interval", "mark", "p differs", "p as good", "≥ same task", "kept"),
+        *(names.row, names.on, "less dense", "interval", MATCHES, "p match"),
+        *(f"less {names.short}", "interval", "mark", "p differs", "p as good", f"≥ {names.short}"),
+        *_kept(results, None),
     )
+    chen = "" if results.of_backbones else "the rule of Chen et al. 2020, "
     note = (
         f"Intervals are of each cell alone; every p is corrected by Holm's method over the cells "
-        f"that can answer its question. {MATCHES}: shown to be no worse than dense by the target's "
-        f"margin. {'; '.join(f'{m} {what}' for m, what in MARKS.items())}. ≥ same task: the rule "
-        "of Chen et al. 2020, by the means alone."
+        f"that can answer its question. {MATCHES}: shown to be no worse than dense by the "
+        f"{names.column}'s margin. {marks_said(names)}. ≥ {names.short}: {chen}by the means alone."
     )
     return Table("cells", "Every cell, judged", columns, tuple(rows), note, frozenset({0, 1}))
+
+
+def _kept(results: TransferResults, cell: Cell | None) -> list[str]:
+    """Return what a cell keeps of weights and of edges, where they are pruned; None: the heads."""
+    edges = any(c.kept_edges is not None for c in results.cells)
+    shown = {"kept": not results.of_backbones, "edges": edges}
+    if cell is None:
+        return [head for head, there in shown.items() if there]
+    amounts = {"kept": cell.kept, "edges": cell.kept_edges}
+    every = [amounts[head] for head, there in shown.items() if there]
+    return [NONE if amount is None else f"{amount:,.0f}" for amount in every]
 
 
 def _difference(found: Comparison | None, digits: int) -> tuple[str, str]:
@@ -159,8 +158,10 @@ def targets_table(results: TransferResults) -> Table:
         )
         for t in results.targets
     )
-    columns = ("target", "metric", "better", "margin", "dense")
-    return Table("targets", "Targets", columns, rows, words=frozenset({0, 1, 2}))
+    column = names_of(results).column
+    columns = (column, "metric", "better", "margin", "dense")
+    title = f"{column.capitalize()}s"
+    return Table("targets", title, columns, rows, words=frozenset({0, 1, 2}))
 
 
 def overlap_table(results: TransferResults) -> Table:
@@ -176,17 +177,19 @@ def overlap_table(results: TransferResults) -> Table:
     ]
     columns = ["mask of", "and of", "seeds", "Jaccard", "by chance"]
     columns += [c for role in parts for c in (role, f"{role} by chance")]
+    names = names_of(results)
     note = (
-        "Kept by both / kept by either, heads left out. By chance: independent random masks with "
-        "the same densities in every tensor."
+        f"Kept by both / kept by either, of the {names.overlap}. By chance: independent random "
+        f"masks with {names.chance}."
     )
     words = frozenset({0, 1})
     return Table("overlap", "Overlap of masks", tuple(columns), tuple(rows), note, words)
 
 
 def overlap_layers_table(results: TransferResults) -> Table:
-    """Return the overlap tensor by tensor, over the pairs of task sources."""
-    pairs = [o for o in results.overlaps if "one-shot" not in (o.a, o.b)] or results.overlaps
+    """Return the overlap tensor by tensor, over the pairs of task sources; no rows for edges."""
+    found = () if results.of_backbones else results.overlaps
+    pairs = [o for o in found if "one-shot" not in (o.a, o.b)] or found
     names = list(dict.fromkeys(name for found in pairs for name in found.layers))
     rows = []
     for name in names:
@@ -211,7 +214,8 @@ def trouble_table(results: TransferResults) -> Table:
     for cell in _every(results):
         flagged = [(r.seed, ", ".join(r.flags)) for r in cell.runs if r.flags and not r.error]
         rows += [(cell.source, cell.target, str(seed), "flagged", what) for seed, what in flagged]
-    columns = ("mask from", "on", "seed", "status", "why")
+    names = names_of(results)
+    columns = (names.row, names.on, "seed", "status", "why")
     note = "Failed runs are in no mean above; flagged ones are."
     words = frozenset({0, 1, 3, 4})
     return Table("trouble", "Failed and flagged runs", columns, tuple(rows), note, words)
@@ -231,7 +235,7 @@ def _every(results: TransferResults) -> list[Cell]:
 
 def transfer_recipe_table(results: TransferResults) -> Table:
     """Return every field of the searches' recipe, and what all of it cost."""
-    hidden = ("name", "paper", "expected", "task", "controls", "controls_at")
+    hidden = names_of(results).hidden
     rows = tuple((k, v) for k, v in flat(results.recipe) if k not in hidden)
     cost = results.cost
     note = ""
@@ -242,17 +246,6 @@ def transfer_recipe_table(results: TransferResults) -> Table:
         )
     rows = (("carry", results.carry), *rows)
     return Table("recipe", "Recipe", ("field", "value"), rows, note, frozenset({0, 1}))
-
-
-def transfer_limits(results: Sequence[TransferResults]) -> tuple[str, ...]:
-    """Return what a reader must not take from a matrix."""
-    if not results:
-        return ()
-    return (
-        "Transfer: a cell without a mark is undecided, not equal. All sources have the same "
-        "sparsity, the target's own start, head and data order, and no hyper-parameters tuned "
-        "for them; another sparsity can order them otherwise.",
-    )
 
 
 def _summary(cell: Cell, target: Target) -> str:
@@ -272,14 +265,15 @@ def text_matrix(results: TransferResults, judged: Sequence[Judged]) -> rich.tabl
     import rich.box
     import rich.table
 
-    cells = {(j.source, j.target): j for j in judged}
+    cells, names = {(j.source, j.target): j for j in judged}, names_of(results)
+    than = f"▲ better, ▼ worse, ≈ as good as {names.short}"
     table = rich.table.Table(
-        title=f"{transfer_name(results)}: mean, less dense, less same task",
-        caption=f"{MATCHES} matches dense; ▲ better, ▼ worse, ≈ as good as same task; ? undecided",
+        title=f"{transfer_name(results)}: mean, less dense, less {names.short}",
+        caption=f"{MATCHES} matches dense; {than}; ? undecided",
         box=rich.box.SIMPLE_HEAD,
         pad_edge=False,
     )
-    table.add_column("mask from")
+    table.add_column(names.row)
     for target in results.targets:
         table.add_column(f"{wrapped(target.name, 22, 3)}\n{target.headline}", justify="right")
     table.add_row("dense", *(_summary(t.dense, t) for t in results.targets))

@@ -10,7 +10,7 @@ import secrets
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -19,9 +19,12 @@ from lth_zoo.errors import BadInput, StoreError
 from lth_zoo.trials.cells import Judged, TransferResults, judge_cells
 from lth_zoo.trials.results import Results
 
-from . import costs, matrix, tables, words
+from . import costs, matrix, series, tables, words
 from .figures import Picture, pictures
+from .graphs import graph_findings, graph_pictures, kept_table
 from .heatmap import transfer_pictures
+from .plane import Plane, Spot, front_table, plane_findings, plane_table, planes, spots
+from .plane_figures import pareto_picture, plane_pictures
 from .tables import Table
 
 if TYPE_CHECKING:
@@ -65,6 +68,14 @@ class Section(Part):
 
     results: Results
     verdicts: Sequence[LevelVerdict]
+    spots: Sequence[Spot] = ()
+
+
+@dataclass(frozen=True)
+class Over(Part):
+    """The part of several recipes that differ only in how much of weights and edges they prune."""
+
+    plane: Plane
 
 
 @dataclass(frozen=True)
@@ -98,8 +109,10 @@ def write_report(
     check_free(out)
     arms = list(dict.fromkeys(arm for each in results for arm in each.arms()))
     names = [*map(tables.recipe_name, results), *map(matrix.transfer_name, transfers)]
-    slugs = iter(_slugs(names))
-    sections: list[Part] = [_section(each, next(slugs), arms) for each in results]
+    over = planes(results)
+    slugs = iter(_slugs([*(plane.name for plane in over), *names]))
+    sections: list[Part] = [_over(plane, next(slugs), arms) for plane in over]
+    sections += [_section(each, next(slugs), arms) for each in results]
     sections += [_crossing(each, next(slugs)) for each in transfers]
     with _replacing(out) as folder:
         for section in sections:
@@ -115,13 +128,21 @@ def write_report(
 
 def _section(results: Results, slug: str, arms: Sequence[str]) -> Section:
     verdicts = judge(results)
-    drawn = {picture.name: picture for picture in pictures(results, arms)}
+    found = spots(results) if results.prunes_edges else []
+    pareto = pareto_picture([found], arms)
+    every = [*pictures(results, arms), *graph_pictures(results)]
+    drawn = {picture.name: picture for picture in every}
     order: list[Picture | Table | None] = [
         drawn.get("accuracy"),
         tables.verdict_table(results, verdicts),
         tables.remarks_table(verdicts),
         tables.controls_table(results, verdicts),
         tables.accuracy_table(results),
+        pareto,
+        front_table(found, series.decimals(results)) if pareto else None,
+        drawn.get("removed-edges"),
+        kept_table(results),
+        drawn.get("graph"),
         drawn.get("early-stop"),
         drawn.get("training"),
         drawn.get("density"),
@@ -130,10 +151,21 @@ def _section(results: Results, slug: str, arms: Sequence[str]) -> Section:
         tables.trouble_table(results),
         costs.recipe_table(results),
     ]
-    blocks = tuple(b for b in order if isinstance(b, Picture) or (b is not None and b.rows))
-    found = words.findings(results, verdicts)
+    said = (*words.findings(results, verdicts), *graph_findings(results))
     name = tables.recipe_name(results)
-    return Section(slug, name, results.recipe, found, blocks, results, verdicts)
+    return Section(slug, name, results.recipe, said, _filled(order), results, verdicts, found)
+
+
+def _over(plane: Plane, slug: str, arms: Sequence[str]) -> Over:
+    heat, *more = plane_pictures(plane, arms)
+    front = front_table(plane.every, series.decimals(plane.results[0]))
+    blocks = _filled([heat, plane_table(plane), *more, front])
+    return Over(slug, plane.name, {}, plane_findings(plane), blocks, plane)
+
+
+def _filled(order: Sequence[Picture | Table | None]) -> tuple[Picture | Table, ...]:
+    """Return what there is to show: figures, and tables that have rows."""
+    return tuple(b for b in order if isinstance(b, Picture) or (b is not None and b.rows))
 
 
 def _crossing(results: TransferResults, slug: str) -> Crossing:
@@ -151,10 +183,9 @@ def _crossing(results: TransferResults, slug: str) -> Crossing:
         matrix.trouble_table(results),
         matrix.transfer_recipe_table(results),
     ]
-    blocks = tuple(b for b in order if isinstance(b, Picture) or (b is not None and b.rows))
     found = matrix.transfer_findings(results, judged)
     name = matrix.transfer_name(results)
-    return Crossing(slug, name, results.recipe, found, blocks, results, judged)
+    return Crossing(slug, name, results.recipe, found, _filled(order), results, judged)
 
 
 def judge(results: Results) -> list[LevelVerdict]:
@@ -240,6 +271,7 @@ def _json(sections: Sequence[Part], title: str) -> str:
             "results": section.results.to_json(),
             "verdicts": [verdict.to_json() for verdict in section.verdicts],
             "figures": list(section.images),
+            **({"spots": [asdict(spot) for spot in section.spots]} if section.spots else {}),
         }
         for section in _of(sections, Section)
     ]
@@ -253,6 +285,8 @@ def _json(sections: Sequence[Part], title: str) -> str:
         for section in _of(sections, Crossing)
     ]
     data = {"kind": KIND, "schema": 1, "title": title, "recipes": recipes, "transfers": transfers}
+    if over := _of(sections, Over):
+        data["planes"] = [{**s.plane.to_json(), "figures": list(s.images)} for s in over]
     return json.dumps(_finite(data), allow_nan=False) + "\n"
 
 
@@ -282,7 +316,7 @@ def check_free(out: Path) -> None:
         return
     try:
         data = json.loads((out / DATA).read_text(encoding="utf-8"))
-        parts = [*data["recipes"], *data.get("transfers", ())]
+        parts = [*data["recipes"], *data.get("transfers", ()), *data.get("planes", ())]
         ours = {PAGE, TEXT, DATA, *(f for part in parts for f in part["figures"])}
         if data["kind"] != KIND:
             raise KeyError("kind")

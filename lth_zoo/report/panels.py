@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 
@@ -93,7 +94,9 @@ def draw_strip(
         dots = [x - 0.1] * point.n
         axes.scatter(dots, point.values, s=12, color=look[arm].colour, alpha=0.5, linewidths=0)
     axes.set_xlim(-0.5, len(columns) - 0.5)
-    axes.set_xticks(range(len(columns)), list(columns))
+    # Recipes that prune edges too have more arms than names fit side by side.
+    fold = any(point.edges < 1 for point in columns.values())
+    axes.set_xticks(range(len(columns)), [n.replace("-", "-\n") if fold else n for n in columns])
     axes.grid(False, axis="x")
 
 
@@ -105,8 +108,41 @@ def draw_seeds(axes: Axes, points: Iterable[Point], look: Look) -> None:
         axes.scatter(x, y, s=9, color=look.colour, alpha=0.35, linewidths=0, zorder=2.5)
 
 
-def sparsity_axis(axes: Axes, points: Iterable[Point]) -> None:
-    """Make x the percent of weights remaining: logarithmic, dense at the left."""
+def weights_side(point: Point) -> Point:
+    """Return the point as it lies over the weights that remain."""
+    return point
+
+
+def edges_side(point: Point) -> Point:
+    """Return the point as it lies over the edges that remain: they take the weights' place."""
+    return replace(point, density=point.edges)
+
+
+#: What an axis may show: how a point lies on it, and what it says.
+SIDES = {"prunable weights": weights_side, "edges": edges_side}
+
+
+def sides_of(arms: Mapping[str, Sequence[Point]]) -> dict[str, dict[str, list[Point]]]:
+    """Return the axes that anything is pruned along: what remains -> arm -> its points there.
+
+    An arm that keeps all of something is left out there. Weights alone where nothing is pruned.
+    """
+    found = {
+        what: {
+            arm: [side(p) for p in points]
+            for arm, points in arms.items()
+            if any(side(p).density < 1 for p in points)
+        }
+        for what, side in SIDES.items()
+    }
+    shown = {what: here for what, here in found.items() if here}
+    return shown or {next(iter(SIDES)): {arm: list(points) for arm, points in arms.items()}}
+
+
+def sparsity_axis(
+    axes: Axes, points: Iterable[Point], what: str = "prunable weights", ticks: int = 16
+) -> None:
+    """Make x the percent that remains, of weights or edges: logarithmic, dense at the left."""
     from matplotlib.ticker import FixedLocator, NullLocator
 
     found = sorted({p.density for p in points}, reverse=True)
@@ -114,11 +150,11 @@ def sparsity_axis(axes: Axes, points: Iterable[Point]) -> None:
     axes.set_xscale("log")
     pad = max((high / low) ** 0.03, 1.03)
     axes.set_xlim(100 * high * pad, 100 * low / pad)
-    ticks = spaced_ticks(found)
-    axes.xaxis.set_major_locator(FixedLocator([100 * t for t in ticks]))
+    at = spaced_ticks(found, ticks)
+    axes.xaxis.set_major_locator(FixedLocator([100 * t for t in at]))
     axes.xaxis.set_minor_locator(NullLocator())
-    axes.set_xticklabels([percent(t) for t in ticks])
-    axes.set_xlabel("percent of prunable weights remaining (log scale)")
+    axes.set_xticklabels([percent(t) for t in at])
+    axes.set_xlabel(f"percent of {what} remaining (log scale)")
 
 
 def spaced_ticks(densities: Sequence[float], most: int = 16) -> list[float]:
@@ -137,9 +173,13 @@ def spaced_ticks(densities: Sequence[float], most: int = 16) -> list[float]:
     return [*ticks, densities[-1]]
 
 
-def legend(figure: Figure, axes: Axes, columns: int = 6) -> None:
+def legend(figure: Figure, *panels: Axes, columns: int = 6) -> None:
     """Put the legend above the panels, dense and ticket first, where it hides nothing."""
-    handles, labels = axes.get_legend_handles_labels()
+    found: dict[str, Any] = {}
+    for axes in panels:
+        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
+            found.setdefault(label, handle)
+    labels, handles = list(found), list(found.values())
     first = {DENSE: 0, TICKET: 1}
     order = sorted(range(len(labels)), key=lambda i: (first.get(labels[i], 2), -i))
     figure.legend(

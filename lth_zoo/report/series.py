@@ -13,13 +13,17 @@ from lth_zoo.trials.results import DENSE, TICKET, Results, Run, mean_sd
 
 @dataclass(frozen=True)
 class Point:
-    """One arm at one level: density, and mean, sample sd and single values over its seeds."""
+    """One arm at one level: density, and mean, sample sd and single values over its seeds.
+
+    ``density`` is the kept share of the weights, ``edges`` that of a graph's edges.
+    """
 
     level: int
     density: float
     mean: float
     sd: float
     values: tuple[float, ...]
+    edges: float = 1.0
 
     @property
     def n(self) -> int:
@@ -57,7 +61,8 @@ def points(results: Results, arm: str, value: Callable[[Run], float] | None = No
         if values:
             mean, sd, _ = mean_sd(values)
             density = statistics.fmean(run.density for run in runs)
-            found.append(Point(level, density, mean, sd, tuple(values)))
+            edges = statistics.fmean(1.0 - run.graph_sparsity for run in runs)
+            found.append(Point(level, density, mean, sd, tuple(values), edges))
     return found
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from lth_zoo.trials.results import TICKET, Results, Run
 
 from . import series
+from .amounts import left_cells, left_heads, sparsity_cells, sparsity_heads
 from .panels import percent
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ def number(value: float, digits: int) -> str:
 
 def accuracy_table(results: Results) -> Table:
     """Return the headline test metric, level x arm: mean ± sample sd (n)."""
-    digits = series.decimals(results)
+    digits, edges = series.decimals(results), results.prunes_edges
     arms = results.arms()
     found = {arm: {p.level: p for p in series.points(results, arm)} for arm in arms}
     counts = [p.n for points in found.values() for p in points.values()]
@@ -74,16 +75,19 @@ def accuracy_table(results: Results) -> Table:
     rows = []
     for level in results.levels():
         at = [found[arm].get(level) for arm in arms]
-        density = next((percent(p.density) for p in at if p), NONE)
+        left = left_cells(next(filter(None, at), None), edges, NONE)
         cells = [mean_cell(p, digits, usual=usual) if p else NONE for p in at]
-        rows.append((str(level), density, *cells))
+        rows.append((str(level), *left, *cells))
     better = "higher" if results.higher_is_better else "lower"
     note = (
         f"Mean ± one sample standard deviation; {series.seeds_phrase([usual])}, or the number in "
         f"parentheses; {better} is better. {NONE}: not run or nothing finite."
+        + " The two shares are the ticket's; an arm may keep all of one."
+        * edges
     )
     title = f"Test {results.headline} by level and arm"
-    return Table("accuracy", title, ("level", "% remaining", *arms), tuple(rows), note, frozenset())
+    columns = ("level", *left_heads(edges), *arms)
+    return Table("accuracy", title, columns, tuple(rows), note, frozenset())
 
 
 def mean_cell(point: series.Point, digits: int, usual: int = 0) -> str:
@@ -120,23 +124,39 @@ def verdict_table(results: Results, verdicts: Sequence[LevelVerdict]) -> Table:
     """Return what is claimed at each level, the difference from dense and the field's rules."""
     digits = series.decimals(results)
     rows = tuple(_verdict_row(results, level, digits) for level in verdicts)
-    prunable = next((f" of {r.prunable:,}" for r in results.runs if r.arm == TICKET), "")
+    heads = (*sparsity_heads(results.prunes_edges), *_kept_heads(results))
     columns = (
-        *("level", "sparsity %", f"kept{prunable}", "verdict", "ticket - dense"),
+        *("level", *heads, "verdict", "ticket - dense"),
         *(f"{_level_of_trust(verdicts)} interval", "p", "in 1 sd", "≥ dense"),
     )
     title = "Verdicts: the ticket against dense"
     note = _verdict_note(results, verdicts)
-    return Table("verdicts", title, columns, rows, note, frozenset({3}))
+    return Table("verdicts", title, columns, rows, note, frozenset({1 + len(heads)}))
+
+
+def _kept_heads(results: Results) -> tuple[str, ...]:
+    tickets = [run for run in results.runs if run.arm == TICKET]
+    weights = next((f" of {run.prunable:,}" for run in tickets), "")
+    if not results.prunes_edges:
+        return (f"kept{weights}",)
+    edges = next((f" of {run.edges[1]:,}" for run in tickets if run.edges), "")
+    return f"weights kept{weights}", f"edges kept{edges}"
+
+
+def _kept_cells(results: Results, level: int) -> tuple[str, ...]:
+    """Return the first seed's kept weights, and edges where the recipe prunes them."""
+    run = next(iter(results.select(TICKET, level)), None)
+    weights = f"{run.kept:,}" if run else NONE
+    edges = f"{run.edges[0]:,}" if run and run.edges else NONE
+    return (weights, edges) if results.prunes_edges else (weights,)
 
 
 def _verdict_row(results: Results, found: LevelVerdict, digits: int) -> tuple[str, ...]:
     verdict, rules = found.verdict, found.verdict.field_rules
-    run = next(iter(results.select(TICKET, found.level)), None)
     return (
         str(found.level),
-        f"{100 * found.sparsity:.1f}",
-        f"{run.kept:,}" if run else NONE,
+        *sparsity_cells(found, results.prunes_edges),
+        *_kept_cells(results, found.level),
         str(found.name),
         *_difference(verdict.against, digits),
         probability(verdict.p_noninferior),
@@ -175,15 +195,17 @@ def controls_table(results: Results, verdicts: Sequence[LevelVerdict]) -> Table:
     for found in verdicts:
         by = {control.name: control for control in found.verdict.controls}
         cells = [_against(by[name], digits) if name in by else NONE for name in names]
-        rows.append((str(found.level), f"{100 * found.sparsity:.1f}", str(found.name), *cells))
+        sparsity = sparsity_cells(found, results.prunes_edges)
+        rows.append((str(found.level), *sparsity, str(found.name), *cells))
     trust = _level_of_trust(verdicts)
     note = (
         f"Difference of the means ± half its {trust} interval. ▲: the ticket is significantly "
         "better; ≈: the control is non-inferior to the ticket by the margin; ?: neither is shown."
     )
-    columns = ("level", "sparsity %", "verdict", *names)
+    heads = sparsity_heads(results.prunes_edges)
+    columns, words = ("level", *heads, "verdict", *names), frozenset({1 + len(heads)})
     shown = tuple(rows) if names else ()
-    return Table("controls", "The ticket less each control", columns, shown, note, frozenset({2}))
+    return Table("controls", "The ticket less each control", columns, shown, note, words)
 
 
 def _against(control: Control, digits: int) -> str:
@@ -229,12 +251,15 @@ def text_table(results: Results, verdicts: Sequence[LevelVerdict]) -> rich.table
     digits = series.decimals(results)
     dense = verdicts[0].verdict.dense.text(digits) if verdicts else NONE
     title = f"{recipe_name(results)}: test {results.headline}, dense {dense}"
-    note = "left: % of prunable weights; diff: ticket - dense; beats: of the controls"
+    edges = results.prunes_edges
+    left = "w %, e %: weights, edges left" if edges else "left: % of prunable weights"
+    note = f"{left}; diff: ticket - dense; beats: of the controls"
     box = rich.box.SIMPLE_HEAD
     table = rich.table.Table(title=Text(title), caption=note, box=box, pad_edge=False)
     table.padding = (0, 1, 0, 0)
     trust = _level_of_trust(verdicts)
-    for name in ("#", "left", "verdict", "ticket", "diff", trust, "p", "beats"):
+    heads = ("w %", "e %") if edges else ("left",)
+    for name in ("#", *heads, "verdict", "ticket", "diff", trust, "p", "beats"):
         table.add_column(name, justify="left" if name == "verdict" else "right")
     for found in verdicts:
         verdict = found.verdict
@@ -242,6 +267,7 @@ def text_table(results: Results, verdicts: Sequence[LevelVerdict]) -> rich.table
         table.add_row(
             str(found.level),
             percent(1 - found.sparsity),
+            *([percent(1 - (found.graph_sparsity or 0.0))] if edges else []),
             Text(found.name, style=_STYLES.get(TONES.get(found.name, ""), "")),
             verdict.ticket.text(digits).partition(" (")[0],
             difference,

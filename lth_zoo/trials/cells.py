@@ -16,12 +16,16 @@ from .compare import Comparison, compare
 from .findings import Arm
 from .overlap import Overlap
 
+#: What comes along where edges go from backbone to backbone: see ``TransferResults.carry``.
+GRAPH_MASK = "edges"
+
 
 @dataclass(frozen=True)
 class CellRun:
     """One trained network: its headline test metric, and what it kept.
 
-    ``value`` is None where it failed, and ``error`` says why.
+    ``value`` is None where it failed, and ``error`` says why. ``kept`` of ``prunable`` weights are
+    left; ``edges`` is the same of a graph's edges, None where none are pruned.
     """
 
     seed: int
@@ -30,6 +34,7 @@ class CellRun:
     prunable: int = 0
     flags: tuple[str, ...] = ()
     error: str = ""
+    edges: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True)
@@ -62,10 +67,16 @@ class Cell:
         counts = [run.kept for run in self.runs if run.value is not None]
         return sum(counts) / len(counts) if counts else None
 
+    @property
+    def kept_edges(self) -> float | None:
+        """Mean number of kept edges over the finished runs that have some pruned."""
+        counts = [run.edges[0] for run in self.runs if run.value is not None and run.edges]
+        return sum(counts) / len(counts) if counts else None
+
 
 @dataclass(frozen=True)
 class Target:
-    """A task that tickets are brought to: its metric, its margin and its dense network."""
+    """A task, or a backbone on the task, that tickets are brought to: how it is measured, dense."""
 
     name: str
     headline: str
@@ -76,7 +87,11 @@ class Target:
 
 @dataclass(frozen=True)
 class TransferResults:
-    """A whole matrix as measured; ``cells`` hold each target's same-task ticket too."""
+    """A whole matrix as measured; ``cells`` hold each target's own ticket too.
+
+    Sources and targets are tasks; or, where ``carry`` is ``edges``, backbones on one task. The
+    own ticket of a backbone is then its edges alone, with every weight.
+    """
 
     recipe: dict[str, Any]
     sources: tuple[str, ...]
@@ -86,6 +101,11 @@ class TransferResults:
     overlaps: tuple[Overlap, ...] = ()
     notes: tuple[str, ...] = ()
     cost: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def of_backbones(self) -> bool:
+        """Whether edges were brought from backbone to backbone, and not tickets between tasks."""
+        return self.carry == GRAPH_MASK
 
     def cell(self, source: str, target: str) -> Cell:
         """Return one cell."""
@@ -112,7 +132,10 @@ class TransferResults:
 
 
 def _cell(data: Mapping[str, Any]) -> Cell:
-    runs = (CellRun(**{**run, "flags": tuple(run["flags"])}) for run in data["runs"])
+    runs = []
+    for run in data["runs"]:
+        edges = tuple(run["edges"]) if run.get("edges") else None
+        runs.append(CellRun(**{**run, "flags": tuple(run["flags"]), "edges": edges}))
     return Cell(data["source"], data["target"], tuple(runs))
 
 
@@ -121,11 +144,11 @@ class Judged:
     """What may be said of a cell.
 
     ``against_dense`` and ``against_ticket`` are cell minus dense and cell minus same-task
-    ticket, in the metric's own unit, with intervals that no other cell widens. ``p_differs``
-    (two-sided), ``p_as_good`` (not worse than the same-task ticket by the margin) and
-    ``p_matches`` (the same against dense) are corrected by Holm's method, each among all the
-    cells asked that question; None where fewer than two seeds can answer. ``at_least_ticket``
-    is the rule of Chen et al. 2020: the mean is at least the same-task ticket's.
+    ticket (of backbones: their own edges), in the metric's own unit, with intervals that no other
+    cell widens. ``p_differs`` (two-sided), ``p_as_good`` (not worse than the same-task ticket by
+    the margin) and ``p_matches`` (the same against dense) are corrected by Holm's method, each
+    among all the cells asked that question; None where fewer than two seeds can answer.
+    ``at_least_ticket`` is the rule of Chen et al. 2020: its mean is at least that ticket's.
     """
 
     source: str

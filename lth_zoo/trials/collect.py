@@ -3,24 +3,40 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+from ..errors import BadInput, DataError
 from ..experiment import Arm, Experiment
-from ..jobs import Job, graph, iterations_of, pretrained_start
-from ..protocols import task_of
-from ..session import LOG
+from ..formats import load_tensors
+from ..jobs import TICKET, Job, graph, iterations_of, pretrained_start
+from ..masks import DATA, Masks
+from ..protocols import SPLITS, Task, task_of
+from ..session import LOG, MASKS, cached_task
 from ..store import Entry, Store
-from .results import DENSE, Results, Run
+from .kept_graph import Kept, portrait
+from .results import Results, Run
+
+if TYPE_CHECKING:
+    import numpy as np
+
+#: Graphs of more elements than this are not looked at: a report is to take seconds.
+MOST_EDGES = 2_000_000
 
 
 def collect(
-    experiment: Experiment, store: Store, failed: Mapping[str, str] | None = None
+    experiment: Experiment,
+    store: Store,
+    failed: Mapping[str, str] | None = None,
+    data: Path | None = None,
 ) -> Results:
     """Read what the store holds of an experiment; ``failed`` maps job keys to reasons.
 
-    Arms that neither ran nor failed are left out.
+    Arms that neither ran nor failed are left out. Where edges were pruned, the task's graph is
+    read from the folder ``data``; where it is not at hand, ``graph`` is None, with a warning.
     """
     recipe = experiment.recipe
     task = task_of(recipe.task)
@@ -33,6 +49,7 @@ def collect(
         margin=task.margin,
         runs=_sized(runs),
         cost=cost(experiment, store),
+        graph=_graph(experiment, store, data) if any(run.edges for run in runs) else None,
     )
 
 
@@ -47,7 +64,9 @@ def _run(arm: Arm, store: Store, failed: Mapping[str, str]) -> Run | None:
         flags = ("diverged",) if reasons[0].startswith("diverged") else ()
         return Run(name, level, seed, 0, 0, 0, metrics={}, flags=flags, error=reasons[0])
     found = entry.json()
-    layers = {name: (kept, total) for name, (kept, total) in found["masks"].items()}
+    counts = {name: (kept, total) for name, (kept, total) in found["masks"].items()}
+    layers = {name: count for name, count in counts.items() if not name.startswith(DATA)}
+    edges = [count for name, count in counts.items() if name.startswith(DATA)]
     return Run(
         name,
         level,
@@ -61,6 +80,7 @@ def _run(arm: Arm, store: Store, failed: Mapping[str, str]) -> Run | None:
         iterations=found["iterations"],
         seconds=entry.manifest["record"]["seconds"],
         layers=layers,
+        edges=edges[0] if edges else None,
         flags=tuple(found["flags"]),
     )
 
@@ -70,12 +90,72 @@ def _curve(entry: Entry) -> list[dict[str, float]]:
 
 
 def _sized(runs: list[Run]) -> list[Run]:
-    """Give dense runs, which have no masks, the counts of the tickets' denominators."""
+    """Give runs without masks of weights, such as dense, the tickets' denominator: all is kept."""
     size = max((run.prunable for run in runs), default=0)
     return [
-        replace(r, kept=size, prunable=size) if r.arm == DENSE and not r.prunable else r
-        for r in runs
+        replace(r, kept=size, prunable=size) if not r.error and not r.prunable else r for r in runs
     ]
+
+
+def _graph(experiment: Experiment, store: Store, data: Path | None) -> dict[str, Any] | None:
+    """Return what the first seed's masks keep of the task's graph; None where it cannot be said."""
+    recipe = experiment.recipe
+    try:
+        task = cached_task(recipe.task, data, recipe.model, recipe.max_length)
+        if not experiment.fingerprint.startswith(task.fingerprint()):
+            raise DataError(f"the data of {recipe.task!r} is not what it was")
+        whole = task.graph()
+        assert whole is not None, "its edges were pruned"
+        found = _kept(experiment, store)
+        if not found or len(found[0].mask) > MOST_EDGES:
+            return None
+        pairs = whole.elements(found[0].entry).numpy()
+        if pairs.shape[1] != len(found[0].mask):
+            raise DataError(f"{recipe.task!r} has {pairs.shape[1]:,} edges, not as many as masks")
+        return portrait(pairs, whole.nodes, found, labels_of(task, whole.nodes))
+    except (BadInput, DataError) as error:
+        print(f"lth-zoo: warning: nothing is said of the kept graph: {error}", file=sys.stderr)
+        return None
+
+
+def _kept(experiment: Experiment, store: Store) -> list[Kept]:
+    """Return the first seed's edges: each level's ticket, then the arms that keep others."""
+    seed = experiment.recipe.seeds[0]
+    found: dict[tuple[str, int], Kept] = {}
+    for arm in (a for a in experiment.arms if a.seed == seed):
+        job = arm.level.masks
+        entry = store.entry(job, [MASKS]) if job and store.entry(arm.goal) else None
+        for name, mask in (_edges(entry) if entry else Masks({})).items():
+            one = Kept(arm.name, arm.level.index, seed, name, mask.numpy())
+            ticket = found.get((TICKET, one.level))
+            if ticket is None or not one.same(ticket):
+                found[one.arm, one.level] = one
+    return list(found.values())
+
+
+def _edges(entry: Entry) -> Masks:
+    """Return the masks of edges in a result, without unpacking those of weights."""
+    tensors, meta = load_tensors(entry.read(MASKS), MASKS)
+    return Masks.unpack(tensors, {n: s for n, s in meta["shapes"].items() if n.startswith(DATA)})
+
+
+def labels_of(task: Task, nodes: int) -> np.ndarray | None:
+    """Return the label of each node, -1 for none; None where a task has no labelled nodes.
+
+    A task may hold them as ``task.nodes.labels``; else they are the targets of its splits.
+    """
+    import torch
+
+    held = getattr(getattr(task, "nodes", None), "labels", None)
+    if held is not None:
+        return torch.as_tensor(held).numpy()
+    if not task.labelled or task.signature.answer != "nodes":
+        return None
+    labels = torch.full((nodes,), -1)
+    for split in SPLITS:
+        view, targets = task.batch(split, torch.arange(task.size(split)))
+        labels[view.rows.cpu()] = targets.cpu()
+    return labels.numpy()
 
 
 def machines(experiment: Experiment, store: Store) -> set[tuple[str, str, str]]:

@@ -7,19 +7,20 @@ from typing import Any
 
 from ..formats import load_masks
 from ..jobs import DENSE, Job, graph, iterations_of
+from ..masks import DATA
 from ..protocols import task_of
 from ..session import MASKS
 from ..store import Store
 from .cells import Cell, CellRun, Target, TransferResults
 from .overlap import Packed, overlaps, packed
-from .transfer import Matrix
+from .transfer_study import TransferStudy
 
 #: Cells of a target may differ by this share of the weights they remove without a word.
 _ROUNDING = 0.002
 
 
 def collect_transfer(
-    matrix: Matrix, store: Store, failed: Mapping[str, str] | None = None
+    matrix: TransferStudy, store: Store, failed: Mapping[str, str] | None = None
 ) -> TransferResults:
     """Read what the store holds of a matrix; ``failed`` maps job keys to reasons.
 
@@ -50,9 +51,9 @@ def collect_transfer(
     )
 
 
-def _target(matrix: Matrix, name: str, store: Store, failed: Mapping[str, str]) -> Target:
-    task = task_of(name)
-    arms = [arm for arm in matrix.dense if arm.goal.config["task"] == name]
+def _target(matrix: TransferStudy, name: str, store: Store, failed: Mapping[str, str]) -> Target:
+    task = task_of(matrix.recipe_of(name).task)
+    arms = matrix.dense_of(name)
     runs = [run for a in arms for run in _runs(a.goal, a.seed, store, failed)]
     dense = Cell(DENSE, name, tuple(runs))
     return Target(name, task.headline, task.higher_is_better, task.margin, dense)
@@ -64,9 +65,11 @@ def _runs(goal: Job, seed: int, store: Store, failed: Mapping[str, str]) -> Iter
     if entry is not None:
         result = entry.json()
         value = result["metrics"]["test"][task_of(goal.config["task"]).headline]
-        counts = list(result["masks"].values())
-        kept, size = sum(k for k, _ in counts), sum(n for _, n in counts)
-        yield CellRun(seed, value, kept, size, tuple(result["flags"]))
+        masks = {name: (kept, size) for name, (kept, size) in result["masks"].items()}
+        weights = [count for name, count in masks.items() if not name.startswith(DATA)]
+        kept, size = sum(k for k, _ in weights), sum(n for _, n in weights)
+        edges = next((count for name, count in masks.items() if name.startswith(DATA)), None)
+        yield CellRun(seed, value, kept, size, tuple(result["flags"]), edges=edges)
         return
     reasons = [failed[job.key] for job in graph([goal]) if job.key in failed]
     if reasons:
@@ -75,7 +78,7 @@ def _runs(goal: Job, seed: int, store: Store, failed: Mapping[str, str]) -> Iter
         yield CellRun(seed, flags=("diverged",) if diverged else (), error=reasons[0])
 
 
-def _packed(matrix: Matrix, store: Store) -> Iterator[dict[str, Packed]]:
+def _packed(matrix: TransferStudy, store: Store) -> Iterator[dict[str, Packed]]:
     for seed in matrix.recipe.seeds:
         found: dict[str, Packed] = {}
         for source in matrix.sources:

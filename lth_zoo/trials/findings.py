@@ -149,6 +149,8 @@ class LevelVerdict:
 
     ``verdict`` is unadjusted. ``claimed``: it and every level before it matched. ``name`` is
     what to report: the verdict's, but INCONCLUSIVE for a match after the sequence stopped.
+    ``sparsity`` is that of the weights, ``graph_sparsity`` that of a graph's edges, None where
+    the recipe prunes none.
     """
 
     level: int
@@ -157,6 +159,14 @@ class LevelVerdict:
     claimed: bool
     name: Outcome
     note: str = ""
+    graph_sparsity: float | None = None
+
+    @property
+    def amounts(self) -> str:
+        """How sparse the level is: ``80.00% sparsity``, with edges both sparsities."""
+        if self.graph_sparsity is None:
+            return f"{self.sparsity:.2%} sparsity"
+        return f"{self.sparsity:.2%} weight sparsity, {self.graph_sparsity:.2%} graph sparsity"
 
     @property
     def sentence(self) -> str:
@@ -166,8 +176,9 @@ class LevelVerdict:
 
     def __str__(self) -> str:
         """Return the sentence with the level it is about."""
-        return f"level {self.level}, {self.sparsity:.2%} sparsity: {self.sentence}"
+        return f"level {self.level}, {self.amounts}: {self.sentence}"
 
     def to_json(self) -> dict[str, Any]:
-        """Return plain data."""
-        return {**asdict(self), "verdict": self.verdict.to_json(), "sentence": self.sentence}
+        """Return plain data; ``graph_sparsity`` only where there is one."""
+        data = {**asdict(self), "verdict": self.verdict.to_json(), "sentence": self.sentence}
+        return {k: v for k, v in data.items() if k != "graph_sparsity" or v is not None}

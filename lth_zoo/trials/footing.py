@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from ..coverage import covered_of
 from ..errors import BadInput
-from ..protocols import adapter_of
+from ..graph_models import ANSWERS
+from ..protocols import Signature, adapter_of
 from ..recipe import Recipe
 from ..seeds import seeded
 from ..session import cached_task
@@ -22,7 +23,8 @@ if TYPE_CHECKING:
 class Footing:
     """The masked tensors that every task's model has, heads aside, and remarks on their start.
 
-    ``roles`` maps the base-relative name to the role; ``prefix`` stands before it in a model.
+    ``roles`` maps the base-relative name to the role; ``prefix`` stands before it in a model. Of
+    backbones they share the edges alone.
     """
 
     roles: Mapping[str, str]
@@ -41,11 +43,12 @@ class Footing:
 
 @dataclass(frozen=True)
 class _Facts:
-    """One task's model: masked names -> role, every tensor's shape, what theta_0 is."""
+    """One task's model: masked names -> role, every tensor's shape, what theta_0 is, its input."""
 
     roles: Mapping[str, str]
     shapes: Mapping[str, tuple[int, ...]]
     start: str
+    signature: Signature
 
 
 def footing(
@@ -101,6 +104,7 @@ def _facts(recipe: Recipe, data: Path | None, prefix: str) -> _Facts:
         roles={n.removeprefix(prefix): p.role for n, p in covered.items() if n not in head},
         shapes={name: tuple(tensor.shape) for name, tensor in base.items()},
         start="" if given else state_fingerprint(base),
+        signature=task.signature,
     )
 
 
@@ -111,4 +115,10 @@ def _misfit(source: _Facts, target: _Facts) -> str:
         for name in source.roles
         if target.shapes.get(name) != source.shapes[name]
     ]
-    return f"{odd[0]}" + (f", and {len(odd) - 1} more" if odd[1:] else "") if odd else ""
+    if not odd:
+        return ""
+    there, here = source.signature, target.signature
+    features = ""
+    if there.input != here.input and {there.answer, here.answer} <= set(ANSWERS):
+        features = f"; a node has {there.input[0]:,} features there, {here.input[0]:,} here"
+    return odd[0] + (f", and {len(odd) - 1} more" if odd[1:] else "") + features

@@ -18,6 +18,7 @@ class Run:
     ``metrics`` maps a split to its metrics at the last iteration; ``curve`` is the
     validation metrics along training (rows with ``iteration``); ``early_stop`` the iteration
     of the lowest validation loss; ``layers`` maps a prunable name to (kept, total);
+    ``edges`` the same of a graph's edges, None where none are pruned;
     ``flags`` names what is degenerate about the run (``diverged``, ``constant``,
     ``collapsed-layer``); ``error`` says why it failed, with empty metrics.
     """
@@ -34,6 +35,7 @@ class Run:
     iterations: int = 0
     seconds: float = 0.0
     layers: dict[str, tuple[int, int]] = field(default_factory=dict)
+    edges: tuple[int, int] | None = None
     flags: tuple[str, ...] = ()
     error: str = ""
 
@@ -47,10 +49,19 @@ class Run:
         """Removed share of the prunable weights."""
         return 1.0 - self.density
 
+    @property
+    def graph_sparsity(self) -> float:
+        """Removed share of the graph's edges; 0 where none are pruned."""
+        return 1.0 - self.edges[0] / self.edges[1] if self.edges and self.edges[1] else 0.0
+
 
 @dataclass(frozen=True)
 class Results:
-    """Every run of one recipe, with what is needed to judge and to report them."""
+    """Every run of one recipe, with what is needed to judge and to report them.
+
+    ``graph`` says what the tickets kept of a graph, as plain data
+    (:mod:`lth_zoo.trials.kept_graph`); None where no edge was pruned.
+    """
 
     recipe: dict[str, Any]
     headline: str
@@ -58,6 +69,12 @@ class Results:
     margin: float
     runs: list[Run]
     cost: dict[str, float] = field(default_factory=dict)
+    graph: dict[str, Any] | None = None
+
+    @property
+    def prunes_edges(self) -> bool:
+        """Whether the recipe has a second sparsity, of a graph's edges."""
+        return any(run.edges for run in self.runs)
 
     def arms(self) -> list[str]:
         """Arms in order: dense, ticket, then the controls as the recipe lists them."""
@@ -80,8 +97,13 @@ class Results:
         return {r.seed: r.metrics[split][metric] for r in self.select(arm, level)}
 
     def to_json(self) -> dict[str, Any]:
-        """Return plain data."""
-        return asdict(self)
+        """Return plain data; what is about graphs is left out where there is none."""
+        data = asdict(self)
+        for found in (data, *data["runs"]):
+            for name in ("graph", "edges"):
+                if found.get(name, 0) is None:
+                    del found[name]
+        return data
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Results:
@@ -91,6 +113,7 @@ class Results:
                 **{
                     **r,
                     "layers": {k: (v[0], v[1]) for k, v in r["layers"].items()},
+                    "edges": tuple(edges) if (edges := r.get("edges")) else None,
                     "flags": tuple(r["flags"]),
                 }
             )

@@ -8,21 +8,20 @@ own ticket has. The *same-task ticket* and *dense* are those of ``find``: the sa
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
-from functools import cached_property
 from pathlib import Path
 from typing import Literal, get_args
 
 from .. import registry
 from ..errors import BadInput, DataError, unknown
-from ..experiment import Arm, Experiment, experiment, lay_out
-from ..jobs import DENSE, Chain, Job, graph
+from ..experiment import experiment
+from ..jobs import Job
 from ..recipe import Recipe
-from ..rewind import Rewind
 from ..session import cached_task
-from .footing import Footing, footing
+from .footing import footing
+from .transfer_study import CellJob, TransferStudy, check_start
 
 ONE_SHOT, RANDOM = "one-shot", "random"
 #: Sources that no search is behind.
@@ -33,84 +32,20 @@ _CHANGES = {"mask": "masks", "mask+state": "state", "mask+signs": "signs"}
 
 
 @dataclass(frozen=True)
-class CellJob:
-    """One seed of a cell: the masks it trains under, and the training."""
+class Matrix(TransferStudy):
+    """A checked study of tickets from task to task: ``sources`` and ``targets`` are tasks."""
 
-    source: str
-    target: str
-    seed: int
-    masks: Job
-    goal: Job
-
-
-@dataclass(frozen=True)
-class Matrix:
-    """A checked transfer study; ``recipe`` is the one of every search, its task aside.
-
-    ``fingerprints`` maps a task to its data's, ``iterations`` to the length of its trainings;
-    ``footing`` says what all the models share.
-    """
-
-    recipe: Recipe
-    sources: tuple[str, ...]
-    targets: tuple[str, ...]
-    carry: Carry
-    fingerprints: Mapping[str, str]
-    iterations: Mapping[str, int]
-    footing: Footing
-
-    @cached_property
-    def experiments(self) -> dict[str, Experiment]:
-        """Task -> its dense runs and tickets, as ``find`` lays them out."""
-        return {task: lay_out(self.recipe_of(task), self.fingerprints[task]) for task in self.tasks}
+    axis = "task"
 
     @property
     def tasks(self) -> tuple[str, ...]:
         """Every task, as source or target."""
         return tuple(self.fingerprints)
 
-    def recipe_of(self, task: str) -> Recipe:
-        """Return the recipe of a task's own search."""
-        training = replace(self.recipe.training, iterations=self.iterations[task])
-        return replace(self.recipe, task=task, training=training, epochs=None)
-
-    @cached_property
-    def tickets(self) -> dict[tuple[str, int], Arm]:
-        """(task, seed) -> the ticket of the last level."""
-        every = self.experiments.items()
-        return {(task, arm.seed): arm for task, one in every for arm in one.tickets()}
-
-    @cached_property
-    def cells(self) -> tuple[CellJob, ...]:
-        """Every cell and seed, sources in order; last the same-task tickets that no row has."""
-        rows = [(s, t) for s in self.sources for t in self.targets]
-        rows += [(t, t) for t in self.targets if t not in self.sources]
-        return tuple(self._cell(s, t, seed) for s, t in rows for seed in self.recipe.seeds)
-
-    @cached_property
-    def dense(self) -> tuple[Arm, ...]:
-        """The targets' dense runs."""
-        arms = (arm for target in self.targets for arm in self.experiments[target].arms)
-        return tuple(arm for arm in arms if arm.name == DENSE)
-
-    @property
-    def goals(self) -> list[Job]:
-        """The trainings whose metrics are shown; what they need follows from them."""
-        return list(dict.fromkeys([a.goal for a in self.dense] + [c.goal for c in self.cells]))
-
-    @property
-    def jobs(self) -> list[Job]:
-        """Every job, inputs first, each once."""
-        return graph(self.goals)
-
     @property
     def title(self) -> str:
         """What a person calls it."""
         return self.recipe.name or f"transfer of {self.recipe.model}"
-
-    def chain(self, task: str, seed: int) -> Chain:
-        """Return what builds jobs of a task and seed."""
-        return Chain(self.experiments[task].recipe, seed, self.fingerprints[task])
 
     def _cell(self, source: str, target: str, seed: int) -> CellJob:
         arm = self.tickets[target, seed]
@@ -118,16 +53,14 @@ class Matrix:
         assert level.masks is not None
         if source == target:
             return CellJob(source, target, seed, level.masks, arm.goal)
-        if source == RANDOM:
-            masks = chain.control("random-layer", level, "masks").masks
-            assert masks is not None
-            return CellJob(source, target, seed, masks, chain.again(arm.goal, level.start, masks))
-        if source == ONE_SHOT:
-            masks = self.one_shot(target, seed)
+        if source in FREE:
+            masks = self._unsearched(source, target, seed)
             return CellJob(source, target, seed, masks, chain.again(arm.goal, level.start, masks))
         ticket = self.tickets[source, seed]
         assert ticket.level.masks is not None
         inputs = {"masks": ticket.level.masks}
+        if self.recipe.finder.prunes_graph:
+            inputs["own"] = level.masks
         if self.carry != "mask":
             inputs |= {"source": ticket.goal, "start": level.start}
         config = {k: v for k, v in chain.initial().config.items() if k != "draw"}
@@ -135,20 +68,22 @@ class Matrix:
         start = level.start if self.carry == "mask" else brought
         return CellJob(source, target, seed, brought, chain.again(arm.goal, start, brought))
 
-    def one_shot(self, task: str, seed: int) -> Job:
-        """Return the masks of the largest weights of theta_0."""
+    def _unsearched(self, source: str, task: str, seed: int) -> Job:
+        """Return masks that no search is behind, with the edges of the task's own ticket if any."""
         chain = self.chain(task, seed)
-        return chain.prune(chain.initial(), None, density=self.recipe.density)
+        if source == ONE_SHOT and not self.recipe.finder.prunes_graph:
+            return chain.prune(chain.initial(), None, density=self.recipe.density)
+        control = {ONE_SHOT: "one-shot", RANDOM: "random-layer"}[source]  # they leave edges alone
+        masks = chain.control(control, self.tickets[task, seed].level, "masks").masks
+        assert masks is not None
+        return masks
 
     def masks_of(self, source: str, seed: int) -> Job | None:
-        """Return a source's masks, for a comparison of sources; None where each target has its own.
-
-        The masks of theta_0 are those of the first target.
-        """
+        """Return a source's masks, None for the random one: see :meth:`TransferStudy.masks_of`."""
         if source == RANDOM:
             return None
         if source == ONE_SHOT:
-            return self.one_shot(self.targets[0], seed)
+            return self._unsearched(source, self.targets[0], seed)
         return self.tickets[source, seed].level.masks
 
 
@@ -187,7 +122,7 @@ def transfer_matrix(
         raise BadInput(f"carry {carry!r} needs a source that is a task and not the only target")
     found = {task: experiment(replace(recipe, task=task), data) for task in tasks}
     for one in found.values():
-        _check_recipe(one.recipe)
+        check_start(one.recipe)
     prints = {task: one.fingerprint for task, one in found.items()}
     iterations = {task: one.recipe.training.iterations for task, one in found.items()}
     pairs = [(s, t) for s in from_ for t in to if s not in (*FREE, t)]
@@ -243,13 +178,3 @@ def _at_hand(
 def _look(name: str, recipe: Recipe, data: Path | None) -> None:
     """Raise unless the task exists, the model reads it, and its data is there."""
     cached_task(name, data, recipe.model, recipe.max_length).fingerprint()
-
-
-def _check_recipe(recipe: Recipe) -> None:
-    """Raise if the recipe's tickets cannot be compared from one start."""
-    rule = getattr(recipe.finder, "rewind", "init")
-    if Rewind.parse(rule, recipe.training.iterations).kind in ("learning-rate", "none"):
-        raise BadInput(
-            f"finder.rewind is {rule!r}: every ticket would go on from its own trained weights, "
-            "and the cells of a target must have one start; give init or step=K"
-        )

@@ -32,7 +32,9 @@ __all__ = [
 
 SHUFFLE, REINIT = "shuffle", "reinit"
 #: Controls of which a winning ticket must beat the best.
-RANDOMS = ("random-global", "random-erk", "random-layer")
+RANDOMS = ("random-global", "random-erk", "random-layer", "random-graph")
+#: Where a ticket prunes edges too: searched weights on random edges, to be beaten where it ran.
+RANDOM_EDGES = "random-edges"
 
 
 def judge(
@@ -120,13 +122,14 @@ def _outcome(found: Verdict) -> Outcome:
     if REINIT in controls and controls[REINIT].as_good:
         return Outcome.INIT_FREE
     needed = [controls.get(SHUFFLE), controls.get(REINIT), *(controls[r] for r in found.rivals)]
+    needed += [controls[RANDOM_EDGES]] if RANDOM_EDGES in controls else []
     wins = bool(found.rivals) and all(control and control.better for control in needed)
     return Outcome.WINNING if wins else Outcome.MATCHING
 
 
 def _notes(found: Verdict, remark: str) -> tuple[str, ...]:
     """Return what the name leaves unsaid about the controls."""
-    required = [SHUFFLE, REINIT, *found.rivals]
+    required = [SHUFFLE, REINIT, *found.rivals, RANDOM_EDGES]
     by = {control.name: control for control in found.controls}
     notes = {
         "better than": [c for c in by if by[c].better],
@@ -194,7 +197,7 @@ def judge_levels(
     """
     reported = []
     stopped: int | None = None
-    for level, sparsity in _ticket_levels(results):
+    for level, sparsity, edges in _ticket_levels(results):
         verdict = _judge_level(results, level, paired=paired, alpha=alpha)
         name, note = verdict.name, ""
         if stopped is not None:
@@ -203,18 +206,24 @@ def judge_levels(
         claimed = verdict.matches and stopped is None
         if not verdict.matches and stopped is None:
             stopped = level
-        reported.append(LevelVerdict(level, sparsity, verdict, claimed, name, note))
+        reported.append(LevelVerdict(level, sparsity, verdict, claimed, name, note, edges))
     return reported
 
 
-def _ticket_levels(results: Results) -> list[tuple[int, float]]:
-    """(level, mean sparsity) of every level with a ticket run, failed ones included."""
+def _ticket_levels(results: Results) -> list[tuple[int, float, float | None]]:
+    """(level, mean sparsity, that of edges) of every level with a ticket run, failed or not."""
     runs: dict[int, list[Run]] = {}
     for run in results.runs:
         if run.arm == TICKET and run.level > 0:
             runs.setdefault(run.level, []).append(run)
-    levels = [(level, fmean(r.sparsity for r in at)) for level, at in runs.items()]
-    return sorted(levels, key=lambda pair: (pair[1], pair[0]))
+    levels = [(level, fmean(r.sparsity for r in at), _edges(at)) for level, at in runs.items()]
+    return sorted(levels, key=lambda found: (found[1], found[0]))
+
+
+def _edges(runs: list[Run]) -> float | None:
+    """Return the mean sparsity of the graph; None where no run of these pruned edges."""
+    known = [run.graph_sparsity for run in runs if run.edges]
+    return fmean(known) if known else None
 
 
 def _judge_level(results: Results, level: int, *, paired: bool, alpha: float) -> Verdict:
@@ -233,7 +242,10 @@ def _judge_level(results: Results, level: int, *, paired: bool, alpha: float) ->
         alpha=alpha,
         validation={n: values(n, "validation") for n in controls if n in RANDOMS},
     )
-    return replace(verdict, flags=verdict.flags + _run_flags(at))
+    notes = verdict.notes
+    if verdict.name is Outcome.WINNING and _edges(at) and RANDOM_EDGES not in controls:
+        notes += (f"{RANDOM_EDGES} not run, so nothing is said of which edges were chosen",)
+    return replace(verdict, flags=verdict.flags + _run_flags(at), notes=notes)
 
 
 def _values(results: Results, arm: str, level: int, split: str) -> dict[int, float]:
