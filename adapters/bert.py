@@ -71,6 +71,7 @@ class Bert(Adapter):
     )
     heads = "fresh"
     shown_on: ClassVar[str] = "pydocs/order"
+    graphs: ClassVar[bool] = False
 
     def owns(self, name: str) -> bool:
         """Say whether the name is a hub id, a path, a config file, or ``bert-mini``."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from lth_zoo.errors import BadInput, unknown
 from lth_zoo.protocols import Adapter, Signature
@@ -32,6 +32,7 @@ class CNN(Adapter):
     """
 
     models: Sequence[str] = _MODELS
+    graphs: ClassVar[bool] = False
 
     def owns(self, name: str) -> bool:
         """Say whether the name is one of ``models``, with or without a width."""

@@ -12,6 +12,7 @@ from . import registry
 from .controls import changed_by
 from .coverage import covered_of, pools_of
 from .errors import BadInput, unknown
+from .gate_search import check_search
 from .graph_models import check_gates
 from .jobs import DENSE, TICKET, Chain, Job, Level, graph
 from .protocols import Adapter, Prunable, Task, adapter_of
@@ -95,6 +96,8 @@ def check(recipe: Recipe, data: Path | None = None) -> str:
     _check_amounts(jobs, model, covered)
     for job in jobs:
         check_units(job.config, adapter, model, covered)
+        if job.kind == "gates":
+            check_search(job.config, task, model)
     return fingerprint
 
 
@@ -102,6 +105,11 @@ def _check_arms(recipe: Recipe, task: Task, adapter: Adapter) -> None:
     """Raise if the recipe asks for what this task or start does not have."""
     if "random-labels" in recipe.controls and not task.labelled:
         raise BadInput(f"control 'random-labels' permutes labels, and {recipe.task!r} has none")
+    if task.graph() is not None and not adapter.graphs:
+        raise BadInput(
+            f"task {recipe.task!r} is on a graph, and model {recipe.model!r} reads none: choose a "
+            "model of the family gnn, such as gcn, gin, gat or sage"
+        )
     _check_graph(recipe, task)
     given = adapter.checkpoint(recipe.model) or adapter.pretraining(recipe.model)
     if given is not None and getattr(recipe.finder, "rewind", "") == "fresh":

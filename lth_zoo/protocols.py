@@ -192,6 +192,8 @@ class Adapter:
     models: Sequence[str] = ()
     #: What a level's head is by default: see ``Recipe.head``.
     heads: ClassVar[Literal["rewind", "fresh", "carry"]] = "rewind"
+    #: Whether its models may read a graph, ``model(x, edge_index)``.
+    graphs: ClassVar[bool] = True
     #: Whether its graph models take features as a sparse matrix (CSR).
     sparse_features: ClassVar[bool] = False
     #: The embedded task whose shapes ``lth-zoo show MODEL`` takes.

@@ -175,6 +175,8 @@ def test_demo(capsys, tmp_path, monkeypatch):
         count = 4 if name == "bert-mini-pydocs" else 30
         training = replace(load(name).training, iterations=count, evaluate_every=15, warmup=0)
         fields = {"training": training, "sparsity": 0.5, "controls": ("reinit",)}
+        if name == "gcn-digits-knn":
+            fields |= {"controls": ("random-edges", "graph-only"), "graph_sparsity": 0.3}
         fields["seeds"] = (0,) if name == "bert-mini-pydocs" else (0, 1)
         return replace(load(name), **fields)
 
@@ -186,7 +188,7 @@ def test_demo(capsys, tmp_path, monkeypatch):
     answer = tiny.cli(capsys, "demo", "--workers", 0, "--json")
     pretrained_start.cache_clear()
     assert answer.code == 0
-    assert len(answer.json["runs"]) == 3
+    assert len(answer.json["runs"]) == 4
     assert {cell["source"] for cell in answer.json["transfer"]["judged"]} >= set(SOURCES)
     assert all(run["verdicts"] for run in answer.json["runs"])
     assert answer.json["failed"] == []

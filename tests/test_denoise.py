@@ -40,14 +40,16 @@ def coarse(graph, weights=0.5, edges=0.6, entry=EDGES):
     return model, Masks(masks)
 
 
-def denoising(model, masks, graph, hooks=(), entry=EDGES, task=None, **config):
+def denoising(model, masks, graph, hooks=(), entry=EDGES, average=None, **config):
     """A loop over four iterations that swaps by a config."""
     config = {"every": 1, "share": 0.5, "degree_weight": 1.0, "seed": 0} | config
     keep = sum(masks.weights.counts[n][0] for n in masks.weights)
     swapping = Swapping(config, [Pool(tuple(masks.weights), keep)], graph)
     switched = Switched(model, graph, entry, masks)
-    training = Training(iterations=4, batch_size=15, learning_rate=0.02, clip_norm=0.1)
-    return swapping, Loop(switched, task or TinyGraph(), training, seed=0, hooks=[swapping, *hooks])
+    training = Training(
+        iterations=4, batch_size=15, learning_rate=0.02, clip_norm=0.1, average=average
+    )
+    return swapping, Loop(switched, TinyGraph(), training, seed=0, hooks=[swapping, *hooks])
 
 
 class Seen(Hook):
@@ -62,12 +64,13 @@ class Seen(Hook):
         self.weights.append({n: p.detach().clone() for n, p in loop.model.inner.named_parameters()})
 
 
-@pytest.mark.parametrize("entry", [EDGES, ARCS])
-def test_counts_are_exact_at_every_moment_and_edges_plain(entry):
+@pytest.mark.parametrize(("entry", "average"), [(EDGES, None), (ARCS, 0.9)])
+def test_counts_are_exact_at_every_moment_and_edges_plain(entry, average):
     graph, seen = small_graph(), Seen()
     model, masks = coarse(graph, entry=entry)
-    _, loop = denoising(model, masks, graph, [seen], entry=entry, share=0.6)
+    _, loop = denoising(model, masks, graph, [seen], entry=entry, average=average, share=0.6)
     loop.run()
+    assert loop.final_state()["edges"].equal(seen.gates[-1])
     assert len(seen.masks) == 4
     for found, gates, weights in zip(seen.masks, seen.gates, seen.weights, strict=True):
         assert (found.kept, found.counts[entry]) == (masks.kept, masks.counts[entry])

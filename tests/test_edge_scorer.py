@@ -162,3 +162,14 @@ def test_the_scorer_learns_at_its_own_rate(tmp_path):
     fast, (level,) = done(recipe(ICPG(levels=1, width=4)), tmp_path / "fast")
     other = gates_of(fast, level.masks)["scores"]
     assert other["most"] - other["least"] > 2 * (spread["most"] - spread["least"])
+
+
+def test_an_averaged_search_writes_the_averaged_scorer(tmp_path):
+    scorers = []
+    for average in (None, 0.9):
+        finder, folder = ICPG(levels=1, width=4), tmp_path / str(average)
+        store, (level,) = done(recipe(finder, training={"average": average}), folder)
+        (folder / "file").write_bytes(store.entry(level.masks).read(SCORER))
+        scorers.append(load(folder / "file"))
+    live, averaged = (s.last.weight for s in scorers)
+    assert not torch.allclose(live, averaged, atol=1e-3)

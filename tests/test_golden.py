@@ -16,7 +16,17 @@ from toys import HERE, tiny_recipe
 
 from lth_zoo.engines.local import run
 from lth_zoo.experiment import experiment, lay_out
-from lth_zoo.finders import IMP, UGS, EarlyBird, InstantSoup, MaskTraining, Structured
+from lth_zoo.finders import (
+    ICPG,
+    IMP,
+    UGS,
+    DualGraph,
+    EarlyBird,
+    FastGLT,
+    InstantSoup,
+    MaskTraining,
+    Structured,
+)
 from lth_zoo.formats import load_masks, load_snapshot
 from lth_zoo.jobs import VERSIONS
 from lth_zoo.parse import load
@@ -39,7 +49,7 @@ RECIPES: dict[str, tuple[str, int]] = {
     "gat-photo": ("d9d8b3a18f98711c", 129),
     "gat-pubmed": ("2d29b15cbbd82809", 408),
     "gcn-cora": ("b618897c56766e5a", 1360),
-    "gcn-digits-knn": ("621485fca907d9fa", 360),
+    "gcn-digits-knn": ("1416ace46d4cb048", 180),
     "gcn-photo": ("47d2b4bd65848e4b", 129),
     "gcn-pubmed": ("3ca058002117c55f", 1360),
     "gin-cora": ("d7420314267e62b3", 408),
@@ -133,6 +143,26 @@ JOBS: dict[str, dict[str, tuple[str, list[float]]]] = {
         "gates 2": ("b3b6c67cdafd9e81", [35.5809, -33.6486, 5.3052, -1.9333]),
         "train 3": ("53ed062565d139b5", [3.8848, -3.5094, 1.4662, 1.4743]),
     },
+    "denoise": {
+        "init 0": ("9047afbd8f7d7f76", [5.3109, -1.787]),
+        "train 1": ("e339a65a4f1e2cc3", [5.3082, -2.0115, 1.5873, 1.6053]),
+        "prune 2": ("c58cf23eace6424a", [35.5809, -9.9963]),
+        "denoise 3": ("8effbf38ec44ac50", [35.5809, -16.1936, 4.8044, -2.5236]),
+        "train 4": ("23775f20888b1684", [4.856, -2.193, 1.5939, 1.6131]),
+    },
+    "scorer": {
+        "init 0": ("9047afbd8f7d7f76", [5.3109, -1.787]),
+        "train 1": ("e339a65a4f1e2cc3", [5.3082, -2.0115, 1.5873, 1.6053]),
+        "scorer 2": ("5a4d8a482de4b266", [35.5809, -21.6342, 5.3106, -2.1384]),
+        "train 3": ("ebf1322d93f52811", [5.0292, -2.1859, 1.5776, 1.6134]),
+    },
+    "inform": {
+        "init 0": ("9047afbd8f7d7f76", [5.3109, -1.787]),
+        "train 1": ("e339a65a4f1e2cc3", [5.3082, -2.0115, 1.5873, 1.6053]),
+        "prune 2": ("e83beef1f7f9678a", [35.5809, -11.7413]),
+        "inform 3": ("497ae932376c6974", [35.5809, -11.7413, 3.7795, -0.1043]),
+        "train 4": ("9309144beb668e20", [3.7838, -0.1864, 1.5939, 1.595]),
+    },
 }
 
 #: Twenty steps of everything that a recipe may ask for, and of every kind of job.
@@ -191,6 +221,16 @@ ASKED |= {
         "sparsity": 0.5,
         "training": {"iterations": 6, "batch_size": 15},
     },
+}
+#: The other searches of graphs.
+ASKED |= {
+    kind: tiny_gates.FIELDS
+    | {"finder": finder, "sparsity": 0.5, "training": {"iterations": 6, "batch_size": 15}}
+    for kind, finder in [
+        ("denoise", FastGLT(every=2)),
+        ("scorer", ICPG(rate=0.5, edge_rate=0.2, width=4)),
+        ("inform", DualGraph()),
+    ]
 }
 #: Kinds whose results other tests pin: a carried mask is another job's, renamed.
 ELSEWHERE = {"carry"}

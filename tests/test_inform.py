@@ -76,6 +76,25 @@ def test_alone_it_falls_by_the_asked_power(growth):
         assert left == pytest.approx((1 - t / 10) ** growth)
 
 
+def test_no_gate_falls_below_zero_or_decays_with_the_weights(tmp_path, monkeypatch):
+    watch, seen = kinds.Watch.on_iteration, []
+
+    def noted(self, loop):
+        watch(self, loop)
+        if isinstance(loop.model, Gated):
+            seen.append(loop.model.edges.detach().clone())
+
+    monkeypatch.setattr(kinds.Watch, "on_iteration", noted)
+    finder = DualGraph(gate_learning_rate=1.0)  # a step of Adam is then as large as a gate
+    store, (level,) = done(recipe(finder, training={"weight_decay": 0.1}), tmp_path)
+    kept = masks_of(store, level.masks)[EDGES]
+    assert len(seen) == 8
+    for gates in seen:
+        assert (gates[kept] == 1).all()
+        assert (gates >= 0).all()
+    assert any((gates[~kept] == 0).any() for gates in seen[:-1])
+
+
 @pytest.mark.parametrize("average", [None, 0.5])
 @pytest.mark.parametrize("optimizer", ["sgd", "adam", "adafactor"])
 def test_the_gates_of_the_ticket_stay_one(optimizer, average):
@@ -95,7 +114,11 @@ def test_the_gates_of_the_ticket_stay_one(optimizer, average):
         iterations=4, batch_size=15, learning_rate=0.05, optimizer=optimizer, average=average
     )
     groups = {"edges": {"rate": 1.0, "weight_decay": 0.0}}
-    Loop(gated, TinyGraph(), training, seed=0, hooks=[fading, Noted()], groups=groups).run()
+    loop = Loop(gated, TinyGraph(), training, seed=0, hooks=[fading, Noted()], groups=groups)
+    loop.run()
+    final = loop.final_state()
+    assert final["edges"].equal(masks[EDGES].float())
+    assert all((final[f"inner.{n}"][~m] == 0).all() for n, m in masks.weights.items())
     for gates in seen:
         assert (gates[masks[EDGES]] == 1).all()
         assert (gates >= 0).all()

@@ -335,7 +335,7 @@ def test_a_record_reads_back_and_ids_tell_studies_apart(bones, tmp_path):
         transfer_id(backbone_matrix(replace(learned(), **fields), names))
         for fields, names in (
             ({}, BONES),
-            ({"task": "karate@inductive"}, BONES),
+            ({"task": "digits-knn"}, BONES),
             ({}, BONES[:1]),
             ({"graph_sparsity": 0.2}, BONES),
         )
@@ -420,6 +420,8 @@ def test_bad_input_from_python():
         lz.transfer(backbones="gcn-4", task="karate")
     with pytest.raises(BadInput, match="bert-mini' does not read the graph of task 'karate'"):
         backbone_matrix(recipe(), ["bert-mini"])
+    with pytest.raises(BadInput, match=r"'toys:custom' does not read the graph .* IndexError"):
+        backbone_matrix(recipe(), ["toys:custom"])
     with pytest.raises(BadInput, match="the task has none"):
         backbone_matrix(recipe(task="digits"), ["gcn-4"])
     with pytest.raises(BadInput, match="must have one start"):

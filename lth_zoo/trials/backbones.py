@@ -146,10 +146,11 @@ def check_reads_graph(name: str, task: Task) -> None:
     Raises:
         BadInput: no such model, or it reads something else.
     """
-    adapter, why = adapter_of(name), ""
+    adapter = adapter_of(name)
+    why = "" if adapter.graphs else "no model of its family reads one"
     try:
         with seeded(0, "init"):
-            if len(arguments_of(adapter.build(name, task.signature))) < 2:
+            if not why and len(arguments_of(adapter.build(name, task.signature))) < 2:
                 why = "its forward takes no edge_index"
     except (LookupError, TypeError, ValueError) as error:
         why = f"it cannot be built for that: {type(error).__name__}: {error}"
