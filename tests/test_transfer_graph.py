@@ -335,7 +335,7 @@ def test_a_record_reads_back_and_ids_tell_studies_apart(bones, tmp_path):
         transfer_id(backbone_matrix(replace(learned(), **fields), names))
         for fields, names in (
             ({}, BONES),
-            ({"task": "digits-knn"}, BONES),
+            ({"task": "links/karate"}, BONES),
             ({}, BONES[:1]),
             ({"graph_sparsity": 0.2}, BONES),
         )
