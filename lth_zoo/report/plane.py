@@ -53,7 +53,7 @@ class Spot:
     @property
     def pair(self) -> Pair:
         """The kept shares of weights and edges, as far as a pair is told from another."""
-        return round(self.weights, 3), round(self.edges, 3)
+        return float(f"{self.weights:.3g}"), float(f"{self.edges:.3g}")
 
 
 def spots(results: Results) -> list[Spot]:
