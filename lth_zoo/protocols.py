@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from .errors import BadInput
+from . import registry
+from .errors import BadInput, unknown
 from .graph_models import ANSWERS, graph_example
 from .prunable import Prunable, Units, check_fit, count_macs, default_prunable, head_of
 
@@ -91,6 +92,16 @@ class Objective:
     batch: Literal["fresh", "shared"] = "fresh"
 
 
+@dataclass(frozen=True)
+class Yardstick:
+    """What a model is judged by; a ``relative`` margin is a share of the dense mean."""
+
+    headline: str
+    higher_is_better: bool
+    margin: float
+    relative: bool = False
+
+
 class Task:
     """A data set with its splits, its loss and its one headline metric.
 
@@ -124,6 +135,10 @@ class Task:
             raise BadInput(f"max_length is {length}, but task {self.name!r} reads no text")
         return self
 
+    def yardstick(self, model: str) -> Yardstick:  # noqa: ARG002 - for subclasses
+        """Return what a model of that name is judged by: the class attributes by default."""
+        return Yardstick(self.headline, self.higher_is_better, self.margin)
+
     @property
     def signature(self) -> Signature:
         """Shapes of one example and of the model's answer."""
@@ -153,9 +168,7 @@ class Task:
         import torch
 
         order = torch.randperm(self.size("train"), generator=rng)
-        if batch_size >= len(order):
-            return [order]
-        return [b for b in order.split(batch_size) if len(b) == batch_size]
+        return [b for b in order.split(batch_size) if len(b) == batch_size] or [order]
 
     def objectives(self, model: nn.Module) -> Sequence[Objective]:
         """Return what one iteration of training minimises."""
@@ -292,7 +305,7 @@ class Finder:
     """A method that yields tickets: a frozen dataclass of its hyper-parameters.
 
     ``search(chain)`` yields one :class:`~lth_zoo.jobs.Level` after another, built with the
-    primitives of the :class:`~lth_zoo.jobs.Chain` it is given. It runs nothing itself.
+    primitives of the :class:`~lth_zoo.chain.Chain` it is given. It runs nothing itself.
     """
 
     #: The four choices that describe a method, printed by ``lth-zoo ls finders``.
@@ -314,9 +327,6 @@ def adapter_of(name: str) -> Adapter:
     Raises:
         BadInput: no family does; the message has the nearest names.
     """
-    from . import registry
-    from .errors import unknown
-
     known: list[str] = []
     for family in registry.names("adapters"):
         adapter: Adapter = registry.find("adapters", family)()
@@ -332,8 +342,6 @@ def task_of(name: str, data: Path | None = None) -> Task:
     Raises:
         BadInput: no such task.
     """
-    from . import registry
-
     task: Task = registry.find("tasks", name)(name, data)
     if not hasattr(task, "margin"):
         raise BadInput(f"task {name!r} states no margin")
