@@ -16,8 +16,8 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
+from .chain import Chain
 from .errors import BadInput
-from .jobs import Chain
 from .seeds import generator
 
 if TYPE_CHECKING:

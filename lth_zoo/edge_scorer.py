@@ -16,11 +16,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from .chain import Chain
 from .edge_scores import ranks
 from .errors import BadInput, StoreError
 from .formats import dump_tensors, load_tensors
 from .graph import EDGES, Graph
-from .jobs import Chain, Job
+from .jobs import Job
 from .masks import Masks
 from .recipe import Recipe, finder_name
 from .seeds import generator

@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from . import registry
+from .chain import Chain
 from .controls import changed_by
 from .coverage import covered_of, pools_of
 from .errors import BadInput, unknown
 from .gate_search import check_search
 from .graph_models import check_gates
-from .jobs import DENSE, TICKET, Chain, Job, Level, graph
+from .jobs import DENSE, TICKET, Job, Level, graph
 from .protocols import Adapter, Prunable, Task, adapter_of
 from .recipe import Recipe, finder_name
 from .seeds import seeded

@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from .chain import Chain
 from .controls import Draft, changes
-from .jobs import Chain
 from .masks import Masks
 from .seeds import generator
 from .select import Pool, select

@@ -17,7 +17,7 @@ from lth_zoo.cli.demo import SOURCES
 from lth_zoo.cli.options import Running, workers_of
 from lth_zoo.cli.progress import Bar
 from lth_zoo.errors import BadInput, TicketError
-from lth_zoo.jobs import pretrained_start
+from lth_zoo.given import pretrained_start
 from lth_zoo.parse import load
 from lth_zoo.recipe import shipped
 from lth_zoo.runs import recipe_key

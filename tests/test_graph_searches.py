@@ -11,12 +11,12 @@ from tiny_gates import TinyGCN, TinyGraph, recipe, small_graph
 from toys import HERE, pruned_are_zero, same
 
 from lth_zoo import kinds
+from lth_zoo.chain import Chain
 from lth_zoo.engines.local import run
 from lth_zoo.errors import BadInput
 from lth_zoo.experiment import experiment
 from lth_zoo.finders import ICPG, DualGraph, FastGLT, GraphIMP
 from lth_zoo.graph import ARCS, EDGES
-from lth_zoo.jobs import Chain
 from lth_zoo.session import RESULT, Session, read_state
 from lth_zoo.store import Store
 

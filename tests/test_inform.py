@@ -12,6 +12,7 @@ from tiny_gates import TinyGCN, TinyGraph, recipe, small_graph
 from toys import HERE, same
 
 from lth_zoo import kinds
+from lth_zoo.chain import Chain
 from lth_zoo.engines.local import run
 from lth_zoo.experiment import experiment
 from lth_zoo.finders import DualGraph
@@ -19,7 +20,6 @@ from lth_zoo.gates import Gated
 from lth_zoo.graph import EDGES
 from lth_zoo.hooks import Hook
 from lth_zoo.inform import Fading, share_left
-from lth_zoo.jobs import Chain
 from lth_zoo.masks import Masks
 from lth_zoo.recipe import Training
 from lth_zoo.session import LOG, read_state

@@ -9,13 +9,13 @@ from torch import nn
 from toys import HERE, mlp, same, tiny_recipe
 
 from lth_zoo import kinds, registry
+from lth_zoo.chain import Chain
 from lth_zoo.coverage import pools_of
 from lth_zoo.engines.local import run
 from lth_zoo.errors import BadInput
 from lth_zoo.experiment import experiment
 from lth_zoo.finders import MaskTraining, Movement
 from lth_zoo.formats import load_masks
-from lth_zoo.jobs import Chain
 from lth_zoo.learn import _check_task, scored
 from lth_zoo.protocols import adapter_of, default_prunable
 from lth_zoo.recipe import Recipe

@@ -9,11 +9,13 @@ import torch
 from hf_models import save_tiny
 from safetensors.torch import load_file
 
+from lth_zoo.chain import Chain
 from lth_zoo.engines.local import run
 from lth_zoo.experiment import experiment
 from lth_zoo.finders import IMP
 from lth_zoo.formats import load_masks
-from lth_zoo.jobs import TICKET, Chain, pretrained_start
+from lth_zoo.given import pretrained_start
+from lth_zoo.jobs import TICKET
 from lth_zoo.recipe import Recipe, Training
 from lth_zoo.session import MASKS, STATE, Execution, read_state
 from lth_zoo.store import Store

@@ -10,12 +10,13 @@ import torch
 from toys import HERE, Blobs, mlp, same, tiny_recipe
 
 from lth_zoo import kinds
+from lth_zoo.chain import Chain
 from lth_zoo.engines.local import run
 from lth_zoo.errors import BadInput
 from lth_zoo.experiment import experiment
 from lth_zoo.finders import IMP
 from lth_zoo.formats import dump_snapshot, load_masks, load_snapshot
-from lth_zoo.jobs import Chain, graph
+from lth_zoo.jobs import graph
 from lth_zoo.recipe import Training
 from lth_zoo.rewind import Rewind, Snapshot, clone_state, load_optimizer, optimizer_tensors
 from lth_zoo.session import MASKS, STATE

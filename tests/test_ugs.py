@@ -11,6 +11,7 @@ from tiny_gates import recipe, small_graph
 from toys import HERE, pruned_are_zero, same, tiny_recipe
 
 from lth_zoo import kinds
+from lth_zoo.chain import Chain
 from lth_zoo.engines.local import run
 from lth_zoo.errors import BadInput
 from lth_zoo.experiment import experiment
@@ -18,7 +19,7 @@ from lth_zoo.finders import UGS, WDGLT, GraphEarlyBird, GraphIMP
 from lth_zoo.formats import load_masks
 from lth_zoo.gate_search import check_search
 from lth_zoo.graph import ARCS, EDGES
-from lth_zoo.jobs import Chain, graph
+from lth_zoo.jobs import graph
 from lth_zoo.protocols import adapter_of
 from lth_zoo.session import LOG, MASKS, RESULT, STATE, Session, read_state
 from lth_zoo.store import Store

@@ -6,8 +6,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import ClassVar, Literal
 
+from ..chain import Chain
 from ..errors import BadInput
-from ..jobs import Chain, Level
+from ..jobs import Level
 from ..protocols import Finder
 from .graph_imp import entry
 from .ugs import amounts_of

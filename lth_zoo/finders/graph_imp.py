@@ -8,8 +8,9 @@ from fractions import Fraction
 from typing import ClassVar, Literal
 
 from .. import registry
+from ..chain import Chain
 from ..errors import BadInput
-from ..jobs import Chain, Level
+from ..jobs import Level
 from ..protocols import Finder
 
 

@@ -6,8 +6,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import ClassVar
 
+from ..chain import Chain
 from ..errors import BadInput
-from ..jobs import Chain, Level
+from ..jobs import Level
 from ..protocols import Finder
 from .graph_imp import GraphIMP, check_rates, entry, schedule
 from .ugs import amounts_of, start_of

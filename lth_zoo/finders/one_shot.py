@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from .. import registry
-from ..jobs import Chain, Level
+from ..chain import Chain
+from ..jobs import Level
 from ..protocols import Finder
 
 

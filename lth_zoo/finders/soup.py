@@ -8,8 +8,9 @@ from fractions import Fraction
 from math import ceil
 from typing import ClassVar
 
+from ..chain import Chain
 from ..errors import BadInput
-from ..jobs import Chain, Level
+from ..jobs import Level
 from ..protocols import Finder
 from .amounts import iterations_in
 

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any, ClassVar, Literal
 
+from ..chain import Chain
 from ..errors import BadInput
-from ..jobs import Chain, Level
+from ..jobs import Level
 from ..protocols import Finder
 
 

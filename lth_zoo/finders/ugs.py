@@ -10,8 +10,9 @@ from functools import lru_cache
 from math import ceil
 from typing import Any, ClassVar, Literal
 
+from ..chain import Chain
 from ..errors import BadInput
-from ..jobs import Chain, Job, Level
+from ..jobs import Job, Level
 from ..protocols import Finder
 from ..rewind import Rewind
 from .graph_imp import GraphIMP, check_rates, entry, schedule

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from ..chain import Chain
 from ..errors import BadInput
-from ..jobs import Chain
 from .ugs import OWN_RATE, Learned, check_strengths
 
 

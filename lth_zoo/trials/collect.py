@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 from ..errors import BadInput, DataError
 from ..experiment import Arm, Experiment
 from ..formats import load_tensors
-from ..jobs import TICKET, Job, graph, iterations_of, pretrained_start
+from ..given import pretrained_start
+from ..jobs import TICKET, Job, graph, iterations_of
 from ..masks import DATA, Masks
 from ..protocols import SPLITS, Task, task_of
 from ..session import LOG, MASKS, cached_task

@@ -7,9 +7,10 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, ClassVar, Literal
 
+from ..chain import Chain
 from ..errors import BadInput
 from ..experiment import Arm, Experiment, lay_out
-from ..jobs import DENSE, Chain, Job, graph
+from ..jobs import DENSE, Job, graph
 from ..recipe import Recipe
 from ..rewind import Rewind
 from .footing import Footing

@@ -1,0 +1,227 @@
+"""The primitives that finders build their levels with: jobs of one recipe and seed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from fractions import Fraction
+from typing import Any
+
+from . import registry
+from .errors import BadInput
+from .given import pretrained_start
+from .jobs import Job, Level
+from .recipe import Recipe
+from .rewind import Rewind
+
+
+@dataclass(frozen=True)
+class Chain:
+    """The primitives a finder builds its levels with, for one recipe and seed.
+
+    ``labels``, ``invert`` and ``blind`` are switches of the controls that corrupt the search:
+    permuted labels, negated scores, random scores; ``edges`` replaces the score of the edges.
+    """
+
+    recipe: Recipe
+    seed: int
+    fingerprint: str
+    labels: str = "true"
+    invert: bool = False
+    blind: bool = False
+    edges: str = ""
+
+    @property
+    def edge_density(self) -> Fraction:
+        """Kept share of the graph's edges at the last level."""
+        return 1 - Fraction(str(self.recipe.graph_sparsity))
+
+    @property
+    def density(self) -> Fraction:
+        """Kept share at the last level."""
+        return self.recipe.density
+
+    @property
+    def _base(self) -> dict[str, Any]:
+        recipe = self.recipe
+        base = {"model": recipe.model, "task": recipe.task, "data": self.fingerprint}
+        return base | ({"max_length": recipe.max_length} if recipe.max_length else {})
+
+    @property
+    def _covers(self) -> dict[str, Any]:
+        recipe = self.recipe
+        covers = {
+            "prune_first": recipe.prune_first,
+            "prune_last": recipe.prune_last,
+            "exclude": list(recipe.exclude),
+        }
+        return covers | ({"include": list(recipe.include)} if recipe.include else {})
+
+    def initial(self, draw: int = 0) -> Job:
+        """Return the job that initialises the model; ``draw`` other than 0 is a fresh one.
+
+        Where the start is pre-trained, only what the checkpoint lacks is drawn: the head.
+        """
+        pretrained = pretrained_start(self.recipe.model)
+        inputs = {"pretrained": pretrained} if pretrained else {}
+        return Job("init", {**self._base, "seed": self.seed, "draw": draw}, inputs)
+
+    def train(
+        self,
+        start: Job,
+        masks: Job | None = None,
+        *,
+        begin: int = 0,
+        end: int | None = None,
+        keep: str = "weights",
+        fresh_optimizer: bool = True,
+        **options: Any,
+    ) -> Job:
+        """Return a training from iteration ``begin`` to ``end`` (default: the whole).
+
+        ``keep`` is what its result holds besides metrics: ``weights``, ``snapshot`` (with
+        the optimiser), or ``metrics`` alone.
+        """
+        settings = asdict(self.recipe.training)
+        config = {
+            **self._base,
+            "seed": self.seed,
+            "training": settings,
+            "begin": begin,
+            "end": settings["iterations"] if end is None else end,
+            "keep": keep,
+            "fresh_optimizer": fresh_optimizer,
+            **options,
+        }
+        if self.labels != "true":
+            config["labels"] = self.labels
+        inputs = {"start": start} | ({"masks": masks} if masks else {})
+        return Job("train", config, inputs)
+
+    def prune(
+        self,
+        trained: Job,
+        within: Job | None,
+        *,
+        density: Fraction,
+        score: str = "magnitude",
+        scope: str = "global",
+        overrides: Mapping[str, Fraction] | None = None,
+        total: Fraction | None = None,
+        start: Job | None = None,
+        edges: Mapping[str, Any] | None = None,
+    ) -> Job:
+        """Return the job that scores ``trained`` and keeps the best ``density`` of it.
+
+        ``start`` is what the training started from, where that is not the initial state.
+        ``edges`` says what is kept of the task's graph: ``entry`` of the masks, ``score``,
+        ``density``.
+        """
+        score = "random" if self.blind else score
+        config: dict[str, Any] = {
+            **self._base,
+            "seed": self.seed,
+            "score": score,
+            "scope": scope,
+            "density": str(density),
+            "overrides": {k: str(v) for k, v in (overrides or {}).items()},
+            "total": None if total is None else str(total),
+            **self._covers,
+        }
+        if self.invert:
+            config["invert"] = True
+        if edges is not None:
+            kept = {"score": self.edges} if self.edges else {}
+            config["edges"] = {**edges, "density": str(edges["density"])} | kept
+        if self.labels != "true" and getattr(registry.find("scores", score), "data", False):
+            config["labels"] = self.labels
+        inputs = {"trained": trained, "init": self.initial()}
+        if start is not None and start != inputs["init"]:
+            inputs["rewind"] = start
+        return Job("prune", config, inputs | ({"within": within} if within else {}))
+
+    def search(self, kind: str, inputs: Mapping[str, Job], **config: Any) -> Job:
+        """Return a job of a finder's own kind, which makes masks by other means than a score.
+
+        It reads the recipe's training and coverage; ``config`` holds what else it reads, with
+        ``begin`` and ``end`` where it trains.
+
+        Raises:
+            BadInput: the chain inverts or replaces scores, which such a job has none of.
+        """
+        if (self.blind or self.invert) and "score" not in config:
+            control = "random-scores" if self.blind else "inverted"
+            raise BadInput(f"control {control!r} changes scores, and this finder has none")
+        config |= ({"score": "random"} if self.blind else {}) | (
+            {"invert": True} if self.invert else {}
+        )
+        settings = {"training": asdict(self.recipe.training), **self._covers}
+        labels = {"labels": self.labels} if self.labels != "true" else {}
+        return Job(kind, {**self._base, "seed": self.seed, **settings, **config, **labels}, inputs)
+
+    # -- rewinding ----------------------------------------------------------------------
+
+    def rewind_point(self, rule: str) -> Job:
+        """Return the job whose state the dense run starts or passes through at that rule."""
+        rewind = Rewind.parse(rule, self.recipe.training.iterations)
+        if rewind.kind == "step":
+            return self.train(self.initial(), end=rewind.at, keep="snapshot")
+        return self.initial()
+
+    def dense(self, rule: str) -> Level:
+        """Return level 0: the dense run, through the rewind point if there is one."""
+        point = self.rewind_point(rule)
+        return Level(0, point, None, self.retrain(rule, point, None, 0).train)
+
+    def retrain(self, rule: str, trained: Job, masks: Job | None, index: int) -> Level:
+        """Return a level: the start that the rule gives the survivors, and its training."""
+        whole = self.recipe.training.iterations
+        rewind = Rewind.parse(rule, whole)
+        if masks is not None and rewind.kind in ("learning-rate", "none"):
+            begin = whole - rewind.at if rewind.kind == "learning-rate" else whole
+            train = self.train(trained, masks, begin=begin, end=begin + rewind.at)
+            return Level(index, trained, masks, train)
+        if rewind.kind == "fresh" and masks is not None:
+            start = self.initial(draw=index)
+            return Level(index, start, masks, self.train(start, masks))
+        start = self._headed(self.rewind_point(rule), trained, index)
+        begin = rewind.at if rewind.kind == "step" else 0
+        train = self.train(start, masks, begin=begin, fresh_optimizer=begin == 0)
+        return Level(index, start, masks, train)
+
+    def _headed(self, start: Job, trained: Job, index: int) -> Job:
+        """Return a level's start with the head that the recipe gives it."""
+        if index == 0 or self.recipe.head in (None, "rewind"):
+            return start
+        head = trained if self.recipe.head == "carry" else self.initial(draw=index)
+        return self.graft(start, head)
+
+    def graft(self, start: Job, head: Job) -> Job:
+        """Return the job that puts another state's output head on a start."""
+        return Job("graft", {**self._base, "seed": self.seed}, {"start": start, "head": head})
+
+    def control(self, name: str, level: Level, changes: str = "both") -> Level:
+        """Return a level with one ingredient destroyed, and its training.
+
+        ``changes`` says what the control makes: ``masks``, a ``start``, ``both``, or an
+        ``init``: a start that has seen no training, and so is trained from iteration 0.
+        """
+        assert level.masks is not None
+        assert level.train is not None
+        holds = "start" if changes == "init" else changes
+        config = {**self._base, "seed": self.seed, "name": name, "changes": holds}
+        job = Job("control", config, {"masks": level.masks, "start": level.start})
+        masks = level.masks if holds == "start" else job
+        start = level.start if holds == "masks" else job
+        if changes == "init":
+            return Level(level.index, start, masks, self.train(start, masks, keep="metrics"))
+        return Level(level.index, start, masks, self.again(level.train, start, masks))
+
+    def again(self, train: Job, start: Job, masks: Job) -> Job:
+        """Return the same training from another start under other masks; keeps metrics alone."""
+        config = {**train.config, "keep": "metrics"}
+        return Job("train", config, {"start": start, "masks": masks})
+
+    def corrupted(self, **switches: Any) -> Chain:
+        """Return the chain with a switch of its search set."""
+        return replace(self, **switches)

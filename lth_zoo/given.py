@@ -1,0 +1,36 @@
+"""What is trained beforehand and given to jobs: embedded pre-trained starts, judges."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from functools import cache
+
+from .jobs import Job
+from .protocols import adapter_of, task_of
+from .recipe import Training, build
+
+
+@cache
+def pretrained_start(model: str) -> Job | None:
+    """Return the training that makes a model's pre-trained start, None where there is none.
+
+    It is the same job for every task and seed: one checkpoint, as a downloaded one would be.
+    """
+    if model.startswith("object/"):
+        return None
+    adapter = adapter_of(model)
+    made = adapter.pretraining(model)
+    if made is None:
+        return None
+    data = task_of(made.task).prepared(model).fingerprint() + made.fingerprint
+    base = {"model": model, "task": made.task, "data": data, "seed": made.seed}
+    training = asdict(build(Training, dict(made.training)))
+    start = Job("init", {**base, "draw": 0})
+    config = {
+        "training": training,
+        "begin": 0,
+        "end": training["iterations"],
+        "keep": "weights",
+        "fresh_optimizer": True,
+    }
+    return Job("train", {**base, **config}, {"start": start})
