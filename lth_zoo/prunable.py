@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from .errors import BadInput
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
     from .masks import Masks
 
@@ -44,12 +44,19 @@ class Part:
     width: int = 1
     offset: int = 0
 
+    def rows(self, count: int, tensor: Tensor) -> Tensor:
+        """Return this part of each of ``count`` units as one row, (count, entries of a unit)."""
+        lines = tensor.movedim(self.axis, 0)
+        return lines[self.offset : self.offset + count * self.width].reshape(count, -1)
+
 
 @dataclass(frozen=True)
 class Units:
     """Equal structured units of one layer: the heads of an attention, the neurons of an FFN.
 
-    ``parts`` are the slices that vanish together when a unit does.
+    ``parts`` are the slices that vanish together when a unit does, the reader's last. ``scale``
+    names the norm weight whose entries score the units, empty where there is none; ``beside`` is
+    where else units have entries: biases and a norm's tensors, which no mask covers.
     """
 
     layer: str
@@ -57,6 +64,8 @@ class Units:
     depth: int
     count: int
     parts: tuple[Part, ...]
+    scale: str = ""
+    beside: tuple[Part, ...] = ()
 
 
 def check_fit(masks: Masks, model: nn.Module) -> None:

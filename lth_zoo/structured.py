@@ -22,7 +22,7 @@ from .errors import BadInput
 from .kinds import Batches, learned
 from .masks import Masks
 from .protocols import Adapter
-from .prunable import Part, Units
+from .prunable import Units
 from .scores import wide
 from .seeds import generator
 from .select import Pool, exact, round_half_up, select
@@ -91,12 +91,6 @@ def _scores(session: Session, model: nn.Module, units: Sequence[Units]) -> list[
 # -- scores --------------------------------------------------------------------------------
 
 
-def rows(part: Part, count: int, tensor: Tensor) -> Tensor:
-    """Return a part of every unit as one row, shape (count, entries of a unit)."""
-    lines = tensor.movedim(part.axis, 0)
-    return lines[part.offset : part.offset + count * part.width].reshape(count, -1)
-
-
 def importances(
     model: nn.Module, units: Sequence[Units], batches: Iterable[Any], loss: Loss
 ) -> list[Tensor]:
@@ -115,7 +109,7 @@ def importances(
         for batch in batches:
             found = products(last, loss(model, on_device(batch, device)))
             for unit, total in zip(units, totals, strict=True):
-                slopes = rows(unit.parts[-1], unit.count, found[unit.parts[-1].tensor])
+                slopes = unit.parts[-1].rows(unit.count, found[unit.parts[-1].tensor])
                 total += slopes.double().sum(1).abs().cpu()
             seen += 1
     if not seen:
@@ -128,7 +122,7 @@ def magnitudes(model: nn.Module, units: Sequence[Units]) -> list[Tensor]:
     found = []
     for unit in units:
         squares = [
-            rows(part, unit.count, wide(model.get_parameter(part.tensor).detach())).square().sum(1)
+            part.rows(unit.count, wide(model.get_parameter(part.tensor).detach())).square().sum(1)
             for part in unit.parts
         ]
         found.append(torch.stack(squares).sum(0).sqrt().cpu())
@@ -237,14 +231,12 @@ def spread(kept: Masks, units: Sequence[Units], within: Masks) -> Masks:
 
 def alive_in(units: Sequence[Units], masks: Masks) -> Masks:
     """Return the units that have a kept weight in each of their parts."""
-    return Masks(
-        {
-            name_of(u): torch.stack(
-                [rows(p, u.count, masks[p.tensor]).any(1) for p in u.parts]
-            ).all(0)
-            for u in units
-        }
-    )
+
+    def alive(unit: Units) -> Tensor:
+        parts = [p.rows(unit.count, masks[p.tensor]).any(1) for p in unit.parts]
+        return torch.stack(parts).all(0)
+
+    return Masks({name_of(unit): alive(unit) for unit in units})
 
 
 def summary(kept: Masks) -> dict[str, dict[str, tuple[int, int]]]:
