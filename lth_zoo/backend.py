@@ -51,6 +51,8 @@ def optimizer_for(training: Training, parameters: list[Any]) -> torch.optim.Opti
             nesterov=training.nesterov,
             fused=True,
         )
+    if training.betas is not None:
+        common["betas"] = training.betas
     if training.optimizer == "adam":
         return torch.optim.Adam(parameters, **common, fused=True)
     if training.optimizer == "adamw":

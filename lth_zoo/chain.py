@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any
 
 from . import registry
 from .errors import BadInput
-from .given import pretrained_start
+from .given import judges_of, pretrained_start
 from .jobs import Job, Level
 from .recipe import Recipe
 from .rewind import Rewind
@@ -44,18 +44,34 @@ class Chain:
     @property
     def _base(self) -> dict[str, Any]:
         recipe = self.recipe
-        base = {"model": recipe.model, "task": recipe.task, "data": self.fingerprint}
-        return base | ({"max_length": recipe.max_length} if recipe.max_length else {})
+        base: dict[str, Any] = {
+            "model": recipe.model,
+            "task": recipe.task,
+            "data": self.fingerprint,
+        }
+        if recipe.max_length:
+            base["max_length"] = recipe.max_length
+        if recipe.data_fraction != 1:
+            base["data_fraction"] = recipe.data_fraction
+        return base
 
     @property
     def _covers(self) -> dict[str, Any]:
         recipe = self.recipe
-        covers = {
+        covers: dict[str, Any] = {
             "prune_first": recipe.prune_first,
             "prune_last": recipe.prune_last,
             "exclude": list(recipe.exclude),
         }
-        return covers | ({"include": list(recipe.include)} if recipe.include else {})
+        for name in ("include", "only"):
+            if chosen := getattr(recipe, name):
+                covers[name] = list(chosen)
+        return covers
+
+    @property
+    def _judges(self) -> dict[str, Job]:
+        """What evaluation reads, by role."""
+        return judges_of(self.recipe.task, self.fingerprint)
 
     def initial(self, draw: int = 0) -> Job:
         """Return the job that initialises the model; ``draw`` other than 0 is a fresh one.
@@ -82,7 +98,7 @@ class Chain:
         ``keep`` is what its result holds besides metrics: ``weights``, ``snapshot`` (with
         the optimiser), or ``metrics`` alone.
         """
-        settings = asdict(self.recipe.training)
+        settings = self.recipe.training.plain()
         config = {
             **self._base,
             "seed": self.seed,
@@ -95,7 +111,7 @@ class Chain:
         }
         if self.labels != "true":
             config["labels"] = self.labels
-        inputs = {"start": start} | ({"masks": masks} if masks else {})
+        inputs = {"start": start} | ({"masks": masks} if masks else {}) | self._judges
         return Job("train", config, inputs)
 
     def prune(
@@ -155,9 +171,10 @@ class Chain:
         config |= ({"score": "random"} if self.blind else {}) | (
             {"invert": True} if self.invert else {}
         )
-        settings = {"training": asdict(self.recipe.training), **self._covers}
+        settings = {"training": self.recipe.training.plain(), **self._covers}
         labels = {"labels": self.labels} if self.labels != "true" else {}
-        return Job(kind, {**self._base, "seed": self.seed, **settings, **config, **labels}, inputs)
+        config = {**self._base, "seed": self.seed, **settings, **config, **labels}
+        return Job(kind, config, {**inputs, **self._judges})
 
     # -- rewinding ----------------------------------------------------------------------
 
@@ -214,13 +231,14 @@ class Chain:
         masks = level.masks if holds == "start" else job
         start = level.start if holds == "masks" else job
         if changes == "init":
-            return Level(level.index, start, masks, self.train(start, masks, keep="metrics"))
+            whole = self.again(level.train, start, masks, begin=0, fresh_optimizer=True)
+            return Level(level.index, start, masks, whole)
         return Level(level.index, start, masks, self.again(level.train, start, masks))
 
-    def again(self, train: Job, start: Job, masks: Job) -> Job:
+    def again(self, train: Job, start: Job, masks: Job, **changed: Any) -> Job:
         """Return the same training from another start under other masks; keeps metrics alone."""
-        config = {**train.config, "keep": "metrics"}
-        return Job("train", config, {"start": start, "masks": masks})
+        config = {**train.config, "keep": "metrics", **changed}
+        return Job("train", config, {**train.inputs, "start": start, "masks": masks})
 
     def corrupted(self, **switches: Any) -> Chain:
         """Return the chain with a switch of its search set."""

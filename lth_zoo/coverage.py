@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
 from .errors import BadInput, unknown
 from .protocols import Adapter, Prunable
+from .prunable import within
 from .select import Pool, allocate, exact
 
 if TYPE_CHECKING:
@@ -28,10 +29,12 @@ def covered_by(
 ) -> dict[str, Prunable]:
     """Return what a recipe prunes: the family's set less first, last and excluded layers.
 
+    ``only`` limits it to parts of the model.
+
     ``optional`` holds what the recipe's ``include`` may add.
 
     Raises:
-        BadInput: an excluded or included layer does not exist, or nothing is left.
+        BadInput: an excluded or included layer or a part does not exist, or nothing is left.
     """
     more = {p.layer: n for n, p in (optional or {}).items()}
     for layer in config.get("include", ()):
@@ -42,6 +45,9 @@ def covered_by(
         if layer not in layers:
             raise unknown("layer", layer, layers)
     names = [n for n, p in prunable.items() if p.layer not in config["exclude"]]
+    if only := config.get("only"):
+        _check_parts(only, layers)
+        names = [n for n in names if any(within(prunable[n].layer, part) for part in only)]
     order = list(prunable)
     skip = set()
     if not config["prune_first"]:
@@ -53,6 +59,15 @@ def covered_by(
     if not covered:
         raise BadInput("nothing is left to prune: every prunable layer is excluded")
     return covered
+
+
+def _check_parts(parts: Iterable[str], layers: Iterable[str]) -> None:
+    steps = [layer.split(".") for layer in layers]
+    known = {".".join(names[:end]) for names in steps for end in range(1, len(names) + 1)}
+    for part in parts:
+        if part not in known:
+            shown = sorted(known, key=lambda name: (name.count("."), name))
+            raise unknown("part of the model", part, shown)
 
 
 def pools_of(

@@ -15,7 +15,7 @@ from .jobs import Job, iterations_of
 from .protocols import Task, adapter_of
 from .recipe import Recipe
 from .seeds import seeded
-from .session import Execution, cached_task, machine_of
+from .session import Execution, cached_task, machine_of, task_of_job
 from .store import Store
 
 if TYPE_CHECKING:
@@ -119,8 +119,7 @@ def probe(job: Job, execution: Execution) -> float:
 def _made(job: Job, execution: Execution) -> tuple[Task, nn.Module]:
     """Return a job's task and its model, newly built."""
     config = job.config
-    length = config.get("max_length")
-    task = cached_task(config["task"], execution.data, config["model"], length)
+    task = task_of_job(config, execution.data)
     with seeded(0, "init"):
         return task, adapter_of(config["model"]).build(config["model"], task.signature)
 

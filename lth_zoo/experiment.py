@@ -10,6 +10,7 @@ from typing import Any
 
 from . import registry
 from .chain import Chain
+from .channels import check_channels
 from .controls import changed_by
 from .coverage import covered_of, pools_of
 from .errors import BadInput, unknown
@@ -19,7 +20,7 @@ from .jobs import DENSE, TICKET, Job, Level, graph
 from .protocols import Adapter, Prunable, Task, adapter_of
 from .recipe import Recipe, finder_name
 from .seeds import seeded
-from .session import cached_task
+from .session import task_for
 from .structured import check_units
 
 
@@ -69,7 +70,7 @@ def check(recipe: Recipe, data: Path | None = None) -> str:
         BadInput: a name or a layer that does not exist, or amounts that cannot be.
         DataError: the data is missing or damaged.
     """
-    task = cached_task(recipe.task, data, recipe.model, recipe.max_length)
+    task = task_for(recipe, data)
     adapter = adapter_of(recipe.model)
     _check_arms(recipe, task, adapter)
     fingerprint = task.fingerprint()
@@ -84,6 +85,7 @@ def check(recipe: Recipe, data: Path | None = None) -> str:
         "prune_first": recipe.prune_first,
         "prune_last": recipe.prune_last,
         "include": recipe.include,
+        "only": recipe.only,
     }
     covered = covered_of(config, adapter, model)
     layers = [p.layer for p in covered.values()]
@@ -97,6 +99,8 @@ def check(recipe: Recipe, data: Path | None = None) -> str:
     _check_amounts(jobs, model, covered)
     for job in jobs:
         check_units(job.config, adapter, model, covered)
+        if job.kind == "channels":
+            check_channels(job.config, adapter, model, covered)
         if job.kind == "gates":
             check_search(job.config, task, model)
     return fingerprint
@@ -145,7 +149,7 @@ def resolved(recipe: Recipe, data: Path | None = None) -> Recipe:
     recipe = replace(recipe, head=recipe.head or adapter_of(recipe.model).heads)
     if recipe.epochs is None:
         return recipe
-    task = cached_task(recipe.task, data, recipe.model, recipe.max_length)
+    task = task_for(recipe, data)
     batch = recipe.training.batch_size
     steps = recipe.epochs * max(1, task.size("train") // batch) / recipe.training.accumulation
     training = replace(recipe.training, iterations=max(1, math.ceil(steps)))

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from functools import cache
 
 from .jobs import Job
-from .protocols import adapter_of, task_of
+from .protocols import Pretraining, adapter_of, task_of
 from .recipe import Training, build
 
 
@@ -23,8 +22,22 @@ def pretrained_start(model: str) -> Job | None:
     if made is None:
         return None
     data = task_of(made.task).prepared(model).fingerprint() + made.fingerprint
+    return _trained(made, model, data)
+
+
+@cache
+def judges_of(task: str, data: str) -> dict[str, Job]:
+    """Return the trainings of the networks that judge a task's models, by role.
+
+    They are the same jobs for every model, seed and arm; ``data`` is the task's fingerprint.
+    """
+    specs = task_of(task).judges()
+    return {f"judge-{i}": _trained(spec, spec.model, data) for i, spec in enumerate(specs)}
+
+
+def _trained(made: Pretraining, model: str, data: str) -> Job:
     base = {"model": model, "task": made.task, "data": data, "seed": made.seed}
-    training = asdict(build(Training, dict(made.training)))
+    training = build(Training, dict(made.training)).plain()
     start = Job("init", {**base, "draw": 0})
     config = {
         "training": training,

@@ -6,8 +6,7 @@ Nothing here imports torch at run time, so that names can be listed in an instan
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -16,6 +15,15 @@ from . import registry
 from .errors import BadInput, unknown
 from .graph_models import ANSWERS, graph_example
 from .prunable import Prunable, Units, check_fit, count_macs, default_prunable, head_of
+from .terms import (
+    SPLITS,
+    Checkpoint,
+    Objective,
+    Pretraining,
+    Signature,
+    Split,
+    Yardstick,
+)
 
 if TYPE_CHECKING:
     import torch
@@ -24,82 +32,20 @@ if TYPE_CHECKING:
     from .graph import Graph
     from .masks import Masks
 
-Split = Literal["train", "validation", "test"]
-SPLITS: tuple[Split, ...] = ("train", "validation", "test")
-
-
-@dataclass(frozen=True)
-class Signature:
-    """What a task feeds a model and wants back, without the batch axis.
-
-    ``input`` is the shape of one example (channels, height, width for images; the largest
-    number of tokens for text); ``output`` the number of values the model returns for it.
-    ``answer`` is what they are: scores of ``classes``, one ``value``, the start and end scores
-    of a ``span`` of the text, or scores of the vocabulary for each of the ``tokens``; on a graph,
-    scores of classes for its ``nodes`` or for whole ``graphs``, or an embedding for ``links``.
-    """
-
-    input: tuple[int, ...]
-    output: int
-    answer: Literal["classes", "value", "span", "tokens", "nodes", "links", "graphs"] = "classes"
-
-
-@dataclass(frozen=True)
-class Checkpoint:
-    """A public pre-trained start: where it is from, and what it holds.
-
-    ``digests`` maps the base model's tensors to the sha256 of dtype, shape and values;
-    ``load()`` returns them by the same names.
-    """
-
-    id: str
-    revision: str
-    digests: Mapping[str, str]
-    load: Callable[[], Mapping[str, Tensor]]
-
-    @property
-    def fingerprint(self) -> str:
-        """sha256 over the sorted tensors."""
-        return hashlib.sha256(repr(sorted(self.digests.items())).encode()).hexdigest()
-
-
-@dataclass(frozen=True)
-class Pretraining:
-    """How an embedded model gets its pre-trained start: one training, cached as a job.
-
-    ``fingerprint`` identifies the model's configuration, which its name does not.
-    """
-
-    task: str
-    training: Mapping[str, Any]
-    fingerprint: str = ""
-    seed: int = 0
-
-
-@dataclass(frozen=True)
-class Objective:
-    """One loss over one set of parameters; most tasks have one, a GAN has two.
-
-    ``loss(model, batch, rng)`` returns a scalar tensor; ``rng`` is a ``torch.Generator``
-    for noise, a pure function of (root seed, iteration). One iteration of the training
-    loop runs every objective ``repeats`` times.
-    """
-
-    name: str
-    loss: Callable[[nn.Module, Any, torch.Generator], Tensor]
-    parameters: Callable[[nn.Module], Iterable[nn.Parameter]] | None = None
-    repeats: int = 1
-    batch: Literal["fresh", "shared"] = "fresh"
-
-
-@dataclass(frozen=True)
-class Yardstick:
-    """What a model is judged by; a ``relative`` margin is a share of the dense mean."""
-
-    headline: str
-    higher_is_better: bool
-    margin: float
-    relative: bool = False
+__all__ = [
+    "SPLITS",
+    "Adapter",
+    "Checkpoint",
+    "Finder",
+    "Objective",
+    "Pretraining",
+    "Signature",
+    "Split",
+    "Task",
+    "Yardstick",
+    "adapter_of",
+    "task_of",
+]
 
 
 class Task:
@@ -182,6 +128,25 @@ class Task:
         """Return what is degenerate about a trained model: ``constant`` if it answers one thing."""
         return ()
 
+    def pictures(self, model: nn.Module) -> dict[str, Tensor]:  # noqa: ARG002 - for subclasses
+        """Return images that show what a trained model does, uint8, by name; none by default."""
+        return {}
+
+    def judges(self) -> Sequence[Pretraining]:
+        """Return the networks that evaluation reads, trained beforehand; none by default."""
+        return ()
+
+    def judged_by(self, judges: Mapping[str, Callable[[], Mapping[str, Tensor]]]) -> None:
+        """Take in the trained :meth:`judges`, in order: job key -> what returns the state."""
+
+    def taught(self, teacher: nn.Module) -> Task:  # noqa: ARG002 - for subclasses
+        """Return the task with losses that a trained network has a part in.
+
+        Raises:
+            BadInput: none of its losses does.
+        """
+        raise BadInput(f"task {self.name!r} has no loss that a trained network could teach")
+
     def to(self, device: torch.device) -> None:
         """Move what batches are made of to a device."""
 
@@ -209,6 +174,8 @@ class Adapter:
     graphs: ClassVar[bool] = True
     #: Whether its graph models take features as a sparse matrix (CSR).
     sparse_features: ClassVar[bool] = False
+    #: Whether its models make images: both networks of a generator in one module.
+    generates: ClassVar[bool] = False
     #: The embedded task whose shapes ``lth-zoo show MODEL`` takes.
     shown_on: ClassVar[str] = "digits"
 

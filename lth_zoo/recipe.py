@@ -19,6 +19,7 @@ from .rewind import Rewind
 
 #: Optimisers that have a momentum of that name; Adam's kind has betas.
 MOMENTUM = ("sgd", "rmsprop")
+BETAS = ("adam", "adamw", "nadam")
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,8 @@ class Training:
     """Momentum (sgd, rmsprop)."""
     nesterov: bool = False
     """Nesterov momentum (sgd)."""
+    betas: tuple[float, float] | None = None
+    """Decay of the optimiser's averages of gradients and squares (adam, adamw, nadam)."""
     weight_decay: float = 0.0
     """Weight decay, as the optimiser defines it."""
     schedule: Literal["constant", "step", "cosine", "linear"] = "constant"
@@ -75,6 +78,8 @@ class Training:
             raise BadInput(f"training.clip_norm is {self.clip_norm}; it must be above 0")
         if self.average is not None and not 0 < self.average < 1:
             raise BadInput(f"training.average is {self.average}; it must be between 0 and 1")
+        if self.betas is not None and not all(0 <= beta < 1 for beta in self.betas):
+            raise BadInput(f"training.betas are {list(self.betas)}; both must be in [0, 1)")
         check_choices(self, "training.")
         self._check_together()
 
@@ -90,11 +95,23 @@ class Training:
                 f"training.nesterov is True with optimizer {self.optimizer!r} and momentum "
                 f"{self.momentum}; it needs sgd and a momentum above 0"
             )
+        if self.betas is not None and self.optimizer not in BETAS:
+            raise BadInput(
+                f"training.betas are {list(self.betas)}, but optimizer {self.optimizer!r} has "
+                f"none; leave them out, or choose {' or '.join(BETAS)}"
+            )
         if self.milestones and self.schedule != "step":
             raise BadInput(
                 f"training.milestones are {list(self.milestones)} with schedule "
                 f"{self.schedule!r}; only schedule 'step' has milestones"
             )
+
+    def plain(self) -> dict[str, Any]:
+        """Return plain data as it stands in jobs: betas only where they are set."""
+        data = asdict(self)
+        if self.betas is None:
+            del data["betas"]
+        return data
 
     def rate_at(self, iteration: int) -> float:
         """Return the learning rate of one iteration, counted from 0.
@@ -138,6 +155,8 @@ class Recipe:
     epochs: float | None = None
     """Passes over the training part, in place of training.iterations: so that a protocol can be
     the same for tasks of any size."""
+    data_fraction: float = 1.0
+    """Share of the training part that every training sees: one fixed subset, for scarce data."""
     sparsity: float = 0.9
     """Removed share of the prunable weights at the last level, in [0, 1)."""
     graph_sparsity: float = 0.0
@@ -155,6 +174,9 @@ class Recipe:
     """Whether the output layer may be pruned."""
     exclude: tuple[str, ...] = ()
     """Layers that stay dense, by module name."""
+    only: tuple[str, ...] = ()
+    """Parts of the model that may be pruned, by module name (generator, decoder, encoder.layer.3);
+    the rest stays dense (default: all of it)."""
     include: tuple[str, ...] = ()
     """Layers to prune although the family leaves them dense (bert.pooler.dense)."""
     head: Literal["rewind", "fresh", "carry"] | None = None
@@ -178,6 +200,8 @@ class Recipe:
             raise BadInput(
                 f"graph_sparsity is {self.graph_sparsity}; it must be at least 0 and below 1"
             )
+        if not 0 < self.data_fraction <= 1:
+            raise BadInput(f"data_fraction is {self.data_fraction}; it must be in (0, 1]")
         if self.max_length is not None and self.max_length < 8:
             raise BadInput(f"max_length is {self.max_length}; it must be at least 8 tokens")
         if not self.seeds or len(set(self.seeds)) != len(self.seeds):

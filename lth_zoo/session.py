@@ -8,15 +8,17 @@ import platform
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .altered import portion
 from .errors import StoreError
 from .formats import dump_masks, dump_snapshot, load_masks, load_snapshot
 from .jobs import Job
 from .masks import Masks
 from .protocols import Adapter, Checkpoint, Task, adapter_of, task_of
+from .recipe import Recipe
 from .rewind import Snapshot
 from .store import CHECKPOINT, Entry, Store, atomic_write
 
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 STATE, MASKS, RESULT, LOG = "state.safetensors", "masks.safetensors", "result.json", "log.jsonl"
+IMAGES = "images.safetensors"
 
 
 @dataclass(frozen=True)
@@ -41,9 +44,23 @@ class Execution:
 
 
 @lru_cache(maxsize=8)
-def cached_task(name: str, data: Path | None, model: str, length: int | None = None) -> Task:
+def cached_task(
+    name: str, data: Path | None, model: str, length: int | None = None, share: float = 1.0
+) -> Task:
     """Return a task as a model reads it, kept in memory for the next job of this process."""
-    return task_of(name, data).prepared(model, length)
+    return portion(task_of(name, data).prepared(model, length), share)
+
+
+def task_of_job(config: Mapping[str, Any], data: Path | None) -> Task:
+    """Return the task of a job's config as its model reads it."""
+    how = config.get("max_length"), config.get("data_fraction", 1.0)
+    return cached_task(config["task"], data, config["model"], *how)
+
+
+def task_for(recipe: Recipe, data: Path | None) -> Task:
+    """Return a recipe's task as its model reads it."""
+    length, share = recipe.max_length, recipe.data_fraction
+    return cached_task(recipe.task, data, recipe.model, length, share)
 
 
 def read_state(entry: Entry, what: str = "snapshot") -> Snapshot:
@@ -94,9 +111,17 @@ class Session:
 
     @property
     def task(self) -> Task:
-        """The task of the config, as its model reads it."""
-        length = self.config.get("max_length")
-        return cached_task(self.config["task"], self.execution.data, self.config["model"], length)
+        """The task of the config, as its model reads it, with what judges it."""
+        config = self.config
+        task = task_of_job(config, self.execution.data)
+        roles = [role for role in self.job.inputs if role.startswith("judge-")]
+        if roles:
+            inputs = self.job.inputs
+            task.judged_by({inputs[r].key: partial(self._state, r) for r in roles})
+        return task
+
+    def _state(self, role: str) -> Mapping[str, Tensor]:
+        return self.snapshot(role).state
 
     @property
     def adapter(self) -> Adapter:

@@ -18,7 +18,7 @@ from .pretrained import Pretrained, borrowed
 from .protocols import Adapter, adapter_of
 from .recipe import Recipe
 from .runs import recipe_key
-from .session import MASKS, cached_task, public_tensors, read_state
+from .session import MASKS, public_tensors, read_state, task_for
 from .store import Store
 from .ticket import Ticket
 from .trials.results import Results
@@ -41,7 +41,7 @@ def ticket_of(arm: Arm, finished: Finished, store: Store, data: Path | None = No
         )
     one = replace(recipe, seeds=(arm.seed,), controls=())
     record = trained.manifest["record"]
-    task = cached_task(recipe.task, data, recipe.model, recipe.max_length)
+    task = task_for(recipe, data)
     meta: dict[str, Any] = {
         "model": recipe.model,
         "signature": asdict(task.signature),

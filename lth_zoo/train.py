@@ -81,12 +81,12 @@ class Loop:
         self.begin, self.end = begin, training.iterations if end is None else end
         self.rows: list[dict[str, float]] = []
         self._pending: list[tuple[int, Tensor]] = []
-        self._loss_sum, self._loss_count = 0.0, 0
         model.to(self.backend.device)
         task.to(self.backend.device)
         self.names = {p: n for n, p in model.named_parameters()}
-        self.average = self._start_average()
         self.parts = self._build_parts(groups or {})
+        self.average = self._start_average()
+        self._loss_sums, self._loss_count = [0.0] * len(self.parts), 0
         self.masks: Masks | None = None
         self.enforcer: Enforcer | None = None
         if start is not None:
@@ -120,7 +120,9 @@ class Loop:
     def _start_average(self) -> dict[nn.Parameter, Tensor]:
         if self.training.average is None:
             return {}
-        return {p: p.detach().clone() for p in self.model.parameters()}
+        live = [part for part in self.parts if not part.objective.averaged]
+        left = {id(p) for part in live for p in part.parameters}
+        return {p: p.detach().clone() for p in self.model.parameters() if id(p) not in left}
 
     def _restore(self, start: Snapshot) -> None:
         self.model.load_state_dict(start.state)
@@ -132,7 +134,8 @@ class Loop:
             value.copy_(start.average.get(self.names[parameter], parameter.detach()))
         self.rows = list(start.extra.get("rows", []))
         self.backend.load_scaler(start.extra.get("scaler") or {})
-        self._loss_sum, self._loss_count = start.extra.get("losses", (0.0, 0))
+        if "losses" in start.extra:
+            *self._loss_sums, self._loss_count = start.extra["losses"]
         if "python" in start.extra:
             version, numbers, gauss = start.extra["python"]
             self._generators = ((version, tuple(numbers), gauss), start.extra["numpy"])
@@ -168,8 +171,9 @@ class Loop:
     def _iterate(self) -> None:
         iteration, training = self.iteration, self.training
         noise = self._seed_iteration(iteration)
-        rate, draws, loss = training.rate_at(iteration), self._draws(iteration), None
+        rate, draws = training.rate_at(iteration), self._draws(iteration)
         batch: Any = None
+        losses = []
         for part in self.parts:
             for parameter in part.others:
                 parameter.requires_grad_(False)
@@ -185,10 +189,10 @@ class Loop:
                         loss = loss / training.accumulation
                     self.backend.backward(loss)
                 self._update(part)
+            losses.append(loss.detach())
             for parameter in part.others:
                 parameter.requires_grad_(True)
-        if loss is not None:
-            self._record(loss.detach())
+        self._record(losses[0] if len(losses) == 1 else torch.stack(losses))
         if self.average and self.training.average is not None:
             with torch.no_grad():
                 values = [p.detach() for p in self.average]
@@ -254,13 +258,16 @@ class Loop:
         if not self._pending:
             return
         iterations, pending = zip(*self._pending, strict=True)
-        losses = torch.stack(pending).flatten().tolist()
-        for iteration, loss in zip(iterations, losses, strict=True):
-            if not np.isfinite(loss):
-                raise Diverged(f"diverged: the loss is {loss} at iteration {iteration}")
-        for loss in losses:  # one by one: the sum must not depend on where the windows end
-            self._loss_sum += loss
-        self._loss_count += len(losses)
+        rows = torch.stack(pending).reshape(len(pending), -1).tolist()
+        for iteration, losses in zip(iterations, rows, strict=True):
+            for part, loss in zip(self.parts, losses, strict=True):
+                if not np.isfinite(loss):
+                    whose = f"the loss {part.objective.name}" if len(losses) > 1 else "the loss"
+                    raise Diverged(f"diverged: {whose} is {loss} at iteration {iteration}")
+        for losses in rows:  # one by one: the sums must not depend on where the windows end
+            for place, loss in enumerate(losses):
+                self._loss_sums[place] += loss
+        self._loss_count += len(rows)
         self._pending.clear()
 
     def check(self) -> None:
@@ -281,9 +288,13 @@ class Loop:
         row: dict[str, float] = {
             "iteration": self.iteration,
             "learning_rate": self.training.rate_at(self.iteration - 1),
-            "train_loss": self._loss_sum / max(1, self._loss_count),
+            "train_loss": self._loss_sums[-1] / max(1, self._loss_count),
         }
-        self._loss_sum, self._loss_count = 0.0, 0
+        if len(self.parts) > 1:
+            means = (total / max(1, self._loss_count) for total in self._loss_sums)
+            names = (f"train_loss_{part.objective.name}" for part in self.parts)
+            row |= zip(names, means, strict=True)
+        self._loss_sums, self._loss_count = [0.0] * len(self.parts), 0
         row |= {f"validation_{k}": v for k, v in self.evaluate("validation").items()}
         self.rows.append(row)
         for hook in self._hooks["on_row"]:
@@ -326,7 +337,7 @@ class Loop:
             average={self.names[p]: v.cpu().clone() for p, v in self.average.items()},
             extra={
                 "rows": list(self.rows),
-                "losses": [self._loss_sum, self._loss_count],
+                "losses": [*self._loss_sums, self._loss_count],
                 "scaler": self.backend.scaler_state(),
                 "python": random.getstate(),
                 "numpy": [name, np.asarray(keys).tolist(), *rest],

@@ -85,12 +85,12 @@ def _cost(ticket: Ticket, data: Path | None) -> GraphCost:
     from ..graph_cost import graph_cost
     from ..protocols import adapter_of
     from ..recipe import Recipe
-    from ..session import cached_task
+    from ..session import task_for
 
     if not ticket.masks.data or "recipe" not in ticket.meta:
         raise BadInput("--cost is of tickets that hold a graph's edges and their recipe")
     recipe = Recipe.from_dict(ticket.meta["recipe"])
-    task = cached_task(recipe.task, data, recipe.model, recipe.max_length)
+    task = task_for(recipe, data)
     graph, adapter = task.graph(), adapter_of(recipe.model)
     assert graph is not None, "its ticket holds edges"
     model = adapter.build(recipe.model, task.signature)

@@ -27,7 +27,8 @@ from .worker import attempt, serve
 
 #: What an input's reader needs of it, by role.
 READS = {"masks": MASKS, "within": MASKS} | dict.fromkeys(
-    ("start", "trained", "init", "rewind", "head", "pretrained", "source"), STATE
+    ("start", "trained", "init", "rewind", "head", "pretrained", "source", "judge", "teacher"),
+    STATE,
 )
 
 
@@ -80,7 +81,7 @@ def needed(goals: Iterable[Job], store: Store) -> tuple[list[Job], int]:
             return
         found.discard(job.key)
         for role, other in job.inputs.items():
-            visit(other, {READS.get(role, RESULT)})
+            visit(other, {READS.get(role.partition("-")[0], RESULT)})
         run.setdefault(job.key, job)
 
     for goal in goals:

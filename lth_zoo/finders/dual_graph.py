@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
 from ..chain import Chain
@@ -75,7 +75,7 @@ class DualGraph(Finder):
         masks = chain.search(
             "inform",
             {"start": dense.start, "masks": drawn},
-            training=asdict(training),
+            training=training.plain(),
             begin=0,
             end=training.iterations,
             entry=name,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
 from ..chain import Chain
@@ -78,7 +78,7 @@ class FastGLT(Finder):
         masks = chain.search(
             "denoise",
             {"start": dense.train, "masks": coarse},
-            training=asdict(training),
+            training=training.plain(),
             begin=0,
             end=training.iterations,
             **{**amounts, "scope": self.scope},

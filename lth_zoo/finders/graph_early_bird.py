@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from ..chain import Chain
@@ -79,7 +79,7 @@ class GraphEarlyBird(Finder):
         masks = chain.search(
             "gates",
             {"start": dense.start},
-            training=asdict(training),
+            training=training.plain(),
             begin=0,
             end=training.iterations,
             **amounts_of(entry(self.tie_directions), chain.density, chain.edge_density),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from ..chain import Chain
@@ -83,7 +83,7 @@ class ICPG(Finder):
             masks = chain.search(
                 "scorer",
                 inputs | ({"within": level.masks} if level.masks else {}),
-                training=asdict(training),
+                training=training.plain(),
                 begin=0,
                 end=training.iterations,
                 **amounts_of(entry(self.tie_directions), density, edges),

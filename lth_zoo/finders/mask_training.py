@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import ClassVar, Literal
 
@@ -102,7 +102,7 @@ class MaskTraining(Finder):
         return chain.search(
             "learn",
             {"start": start},
-            training=asdict(training),
+            training=training.plain(),
             begin=0,
             end=training.iterations,
             live="head" if self.head == "trained" else "none",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
 from ..chain import Chain
@@ -64,7 +64,7 @@ class Movement(Finder):
         masks = chain.search(
             "learn",
             {"start": dense.start},
-            training=asdict(training),
+            training=training.plain(),
             begin=0,
             end=training.iterations,
             live="all",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import lru_cache
 from math import ceil
@@ -90,7 +90,7 @@ class Learned(Finder):
         how = self._how(chain)
         training = replace(chain.recipe.training, iterations=how.pop("end"))
         return {
-            "training": asdict(training),
+            "training": training.plain(),
             "begin": 0,
             "end": training.iterations,
             **amounts_of(entry(self._tied()), density, edges),

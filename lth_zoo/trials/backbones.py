@@ -22,7 +22,7 @@ from ..protocols import Task, adapter_of
 from ..prunable import arguments_of
 from ..recipe import Recipe, finder_name
 from ..seeds import seeded
-from ..session import cached_task
+from ..session import task_for
 from .cells import GRAPH_MASK
 from .footing import Footing
 from .transfer_study import CellJob, TransferStudy, check_start
@@ -110,7 +110,7 @@ def backbone_matrix(
     if not names:
         raise BadInput("no backbones; give models that read a graph, at least one")
     _check_edges(recipe)
-    task = cached_task(recipe.task, data, names[0], recipe.max_length)
+    task = task_for(replace(recipe, model=names[0]), data)
     for name in names:
         check_reads_graph(name, task)
     recipe = replace(recipe, model=names[0], controls=())

@@ -13,7 +13,7 @@ from ..graph_models import ANSWERS
 from ..protocols import Signature, adapter_of
 from ..recipe import Recipe
 from ..seeds import seeded
-from ..session import cached_task
+from ..session import task_for
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -91,7 +91,7 @@ def _facts(recipe: Recipe, data: Path | None, prefix: str) -> _Facts:
     from ..formats import state_fingerprint
 
     adapter = adapter_of(recipe.model)
-    task = cached_task(recipe.task, data, recipe.model, recipe.max_length)
+    task = task_for(recipe, data)
     with seeded(recipe.seeds[0], "init"):
         model = adapter.build(recipe.model, task.signature)
     given = adapter.checkpoint(recipe.model) or adapter.pretraining(recipe.model)

@@ -19,7 +19,7 @@ from ..errors import BadInput, DataError, unknown
 from ..experiment import experiment
 from ..jobs import Job
 from ..recipe import Recipe
-from ..session import cached_task
+from ..session import task_for
 from .footing import footing
 from .transfer_study import CellJob, TransferStudy, check_start
 
@@ -177,4 +177,4 @@ def _at_hand(
 
 def _look(name: str, recipe: Recipe, data: Path | None) -> None:
     """Raise unless the task exists, the model reads it, and its data is there."""
-    cached_task(name, data, recipe.model, recipe.max_length).fingerprint()
+    task_for(replace(recipe, task=name), data).fingerprint()

@@ -1,0 +1,312 @@
+"""Generation: new images like those of a data set, by autoencoders, VAEs and GANs.
+
+The data is that of an image classification task, and so are the judges: small classifiers trained
+on it, whose features say how far generated images are from real ones. What is minimised and
+measured follows from the model's kind; see :mod:`~lth_zoo.tasks.generation_losses`.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from lth_zoo.errors import BadInput, unknown
+from lth_zoo.protocols import (
+    Objective,
+    Pretraining,
+    Signature,
+    Split,
+    Task,
+    Yardstick,
+    adapter_of,
+    task_of,
+)
+from lth_zoo.seeds import seeded
+from lth_zoo.tasks import generation_looks as looks
+from lth_zoo.tasks import generation_losses as losses
+from lth_zoo.tasks.evaluation import evaluating
+from lth_zoo.tasks.images import ImageClassification
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
+
+    from lth_zoo.tasks.generation_judge import Judge
+
+PREFIX = "generation/"
+#: Length of the signed step of adversarial features (Chen et al. 2021, arXiv:2103.00397).
+ADVERSARIAL = 0.01
+JUDGES = 3
+
+#: Kind of model -> what it may minimise.
+LOSSES = {
+    "gan": ("hinge", "non-saturating", "wasserstein"),
+    "vae": ("bernoulli", "gaussian"),
+    "ae": ("bernoulli", "gaussian"),
+}
+
+
+class Generation(Task):
+    """New images like those of an image data set: ``generation/mnist``, ``generation/image/ID``.
+
+    Options after the name change a model's own objective: ``@hinge``, ``@non-saturating``,
+    ``@wasserstein`` (with gradient penalty), ``@bernoulli``, ``@gaussian``, ``@critic-5``
+    (discriminator steps a step of the generator), ``@beta-4`` (of the KL), ``@adv-aug``
+    (adversarial features, for scarce data). A batch is (n, channels, height, width) in [0, 1].
+    """
+
+    headline: ClassVar[str] = "cfd"
+    higher_is_better: ClassVar[bool] = False
+    margin: ClassVar[float] = 0.1
+    labelled: ClassVar[bool] = False
+
+    def __init__(self, name: str, data: Path | None = None) -> None:
+        super().__init__(name, data)
+        self.base, *words = name.removeprefix(PREFIX).split("@")
+        self.options = options_of(name, words)
+        images = task_of(self.base, data) if self.base else None
+        if not isinstance(images, ImageClassification):
+            raise BadInput(
+                f"task {name!r}: {self.base!r} is no image data set; give one, such as "
+                "generation/mnist, or generation/image/ID of the hub or a folder"
+            )
+        self.images = images
+        self.teacher: Any = None
+        self._judges: dict[str, Any] = {}
+
+    def prepared(self, model: str, length: int | None = None) -> Task:
+        """Return the task itself, checked against the model.
+
+        Raises:
+            BadInput: the model makes no images, or a length is given.
+        """
+        super().prepared(model, length)
+        if not adapter_of(model).generates:
+            raise BadInput(
+                f"task {self.name!r} needs a model that makes images, and {model!r} makes none: "
+                "choose one of the family generative, such as vae or dcgan"
+            )
+        return self
+
+    def yardstick(self, model: str) -> Yardstick:
+        """Return what judges a model of that name: it follows from its kind."""
+        with seeded(0, "init"):
+            return looks.YARDSTICKS[kind_of(adapter_of(model).build(model, self.signature))]
+
+    # -- data ------------------------------------------------------------------------------------
+
+    @property
+    def signature(self) -> Signature:
+        """(channels, height, width) in, as many values out."""
+        shape = self.images.signature.input
+        return Signature(shape, shape[0] * shape[1] * shape[2], "images")
+
+    def fingerprint(self) -> str:
+        """Return a hash of the images; options are in the task's name."""
+        return hashlib.sha256(f"generation {self.images.fingerprint()}".encode()).hexdigest()
+
+    def size(self, split: Split) -> int:
+        """Return the number of images of a split."""
+        return self.images.size(split)
+
+    def batch(
+        self,
+        split: Split,
+        indices: Tensor,
+        rng: torch.Generator | None = None,  # noqa: ARG002 - the contract
+    ) -> Tensor:
+        """Return images in [0, 1], (n, channels, height, width) float32."""
+        pixels = self.images.splits[split].pixels
+        return pixels.index_select(0, indices.to(pixels.device)).float() / self.images.scale
+
+    def to(self, device: torch.device) -> None:
+        """Move the images to a device."""
+        self.images.to(device)
+
+    # -- training --------------------------------------------------------------------------------
+
+    def objectives(self, model: nn.Module) -> Sequence[Objective]:
+        """Return one loss of an autoencoder, or the two of a GAN, its discriminator's first.
+
+        Raises:
+            BadInput: the model has not the networks of its kind, or the options do not fit it.
+        """
+        set_ = self.settings(model)
+        if set_.kind == "ae":
+            return [Objective("reconstruction", losses.Restoration(set_.loss))]
+        if set_.kind == "vae":
+            return [Objective("nelbo", losses.Bound(set_.loss, set_.beta))]
+        critic = losses.Critic(set_.loss, self.teacher, set_.adversarial)
+        maker = losses.Maker(set_.loss, set_.adversarial)
+        return [
+            Objective(
+                "discriminator",
+                critic,
+                lambda m: m.discriminator.parameters(),
+                repeats=set_.critic,
+                averaged=False,
+            ),
+            Objective("generator", maker, lambda m: m.generator.parameters(), batch="shared"),
+        ]
+
+    def settings(self, model: nn.Module) -> Settings:
+        """Return how a model is trained.
+
+        Raises:
+            BadInput: see :func:`settings_of`.
+        """
+        return settings_of(model, self.options, self.name)
+
+    def taught(self, teacher: nn.Module) -> Task:
+        """Return the task whose discriminators learn to agree with a trained one.
+
+        Raises:
+            BadInput: the teacher has no discriminator.
+        """
+        if kind_of(teacher) != "gan":
+            raise BadInput(f"task {self.name!r}: only a discriminator is taught, and there is none")
+        task = copy.copy(self)
+        task.teacher = teacher.requires_grad_(False)
+        return task
+
+    # -- judging ---------------------------------------------------------------------------------
+
+    def judges(self) -> Sequence[Pretraining]:
+        """Return the classifiers whose features images are compared in: three seeds."""
+        large = min(self.images.shape[1:]) >= 16
+        training = {
+            "iterations": 2000 if large else 500,
+            "evaluate_every": 2000 if large else 500,
+            "batch_size": 128 if large else 64,
+            "learning_rate": 1e-3,
+        }
+        return [Pretraining(self.base, training, seed=i, model="judge") for i in range(JUDGES)]
+
+    def judged_by(self, judges: Mapping[str, Callable[[], Mapping[str, Tensor]]]) -> None:
+        """Take in the trained judges; they are loaded, once, when they are first asked."""
+        if list(self._judges) != list(judges):
+            self._judges.clear()
+            self._judges |= {key: (load, None) for key, load in judges.items()}
+
+    def judge(self, number: int = 0) -> Judge:
+        """Return a judge; trained here where none was handed in."""
+        if not self._judges:
+            states = {str(i): self._train(spec) for i, spec in enumerate(self.judges())}
+            self.judged_by({i: (lambda state=state: state) for i, state in states.items()})
+        key = list(self._judges)[number]
+        load, judge = self._judges[key]
+        if judge is None:
+            from lth_zoo.tasks.generation_judge import Judge
+
+            network = self._network()
+            network.load_state_dict(load())
+            judge = Judge(network, self.images)
+            self._judges[key] = (load, judge)
+        found: Judge = judge
+        return found
+
+    def _network(self, seed: int = 0) -> nn.Module:
+        with seeded(seed, "init"):
+            return adapter_of("judge").build("judge", self.images.signature)
+
+    def _train(self, spec: Pretraining) -> Mapping[str, Tensor]:
+        from lth_zoo.recipe import Training, build
+        from lth_zoo.train import Loop
+
+        training = build(Training, dict(spec.training))
+        loop = Loop(self._network(spec.seed), self.images, training, seed=spec.seed)
+        loop.run()
+        return loop.final_state()
+
+    # -- looking ---------------------------------------------------------------------------------
+
+    def evaluate(self, model: nn.Module, split: Split) -> dict[str, float]:
+        """Return the metrics of a model's kind, ``loss`` (the headline's) among them.
+
+        Looks at the test part are long: 10,000 images, three judges, the importance-weighted
+        bound. Of the validation part 2,000 images and one judge.
+        """
+        with evaluating(model):
+            return looks.measured(self, model, split)
+
+    def flags(self, model: nn.Module) -> tuple[str, ...]:
+        """Return ``collapsed`` for images all alike, ``dead-LOSS`` for a loss without slope."""
+        return looks.flags(self, model)
+
+    def pictures(self, model: nn.Module) -> dict[str, Tensor]:
+        """Return what a model makes, as uint8: see :func:`generation_looks.pictures`."""
+        with evaluating(model):
+            return looks.pictures(self, model)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a model is trained with: its own, or what the task's name says."""
+
+    kind: str
+    loss: str
+    critic: int = 1
+    beta: float = 1.0
+    adversarial: float = 0.0
+
+
+def options_of(name: str, words: Sequence[str]) -> dict[str, Any]:
+    """Return what the words after a task's name set.
+
+    Raises:
+        BadInput: a word is none of them, or out of range.
+    """
+    found: dict[str, Any] = {}
+    for word in words:
+        key, _, number = word.rpartition("-")
+        if word in (known := {loss for kind in LOSSES.values() for loss in kind}):
+            found["loss"] = word
+        elif word == "adv-aug":
+            found["adversarial"] = ADVERSARIAL
+        elif key == "critic" and number.isdecimal() and int(number):
+            found["critic"] = int(number)
+        elif key == "beta" and re.fullmatch(r"\d+(\.\d+)?", number):
+            found["beta"] = float(number)
+        else:
+            raise unknown(f"option of {name!r}", word, {*known, "adv-aug", "critic-5", "beta-4"})
+    return found
+
+
+def settings_of(model: Any, options: Mapping[str, Any], name: str) -> Settings:
+    """Return how a model is trained under the options of a task of that name.
+
+    Raises:
+        BadInput: the model is of no known kind, or an option is not for its kind.
+    """
+    kind = kind_of(model)
+    own: dict[str, Any] = {"kind": kind, "loss": model.loss}
+    if kind == "gan":
+        own |= {"critic": model.critic_steps, "adversarial": 0.0}
+    if kind == "vae":
+        own["beta"] = model.beta
+    loss = options.get("loss", model.loss)
+    if loss not in LOSSES[kind]:
+        raise unknown(f"loss of a {kind} (task {name!r})", loss, LOSSES[kind])
+    if odd := [key for key in options if key not in own]:
+        raise BadInput(f"task {name!r}: {odd[0]} is no setting of model kind {kind!r}")
+    return Settings(**{**own, **options})
+
+
+def kind_of(model: Any) -> str:
+    """Return ``ae``, ``vae`` or ``gan``.
+
+    Raises:
+        BadInput: the model has no such kind.
+    """
+    kind = getattr(model, "kind", None)
+    if kind not in LOSSES:
+        raise BadInput(
+            f"model {type(model).__name__} has kind {kind!r}; a model that makes images says ae, "
+            "vae or gan, and has encoder and decoder, or generator and discriminator"
+        )
+    return str(kind)
