@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from lth_zoo.errors import BadInput, unknown
 from lth_zoo.protocols import Adapter, Signature
+from lth_zoo.prunable import Units, channels_under
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 _MODELS = (
-    *("lenet-300-100", "lenet-5"),
+    *("lenet-300-100", "lenet-5", "judge"),
     *(f"conv-{depth}" for depth in (2, 4, 6, 8)),
     *(f"vgg-{depth}" for depth in (11, 13, 16, 19)),
     *(f"resnet-{depth}" for depth in (20, 32, 44, 56, 110)),
@@ -27,6 +28,7 @@ _NAME = re.compile(rf"({'|'.join(_MODELS)})(?:x([1-9]\d*|(?:0|[1-9]\d*)\.\d*[1-9
 class CNN(Adapter):
     """LeNet, Conv-N, VGG and ResNet for small images, as in the lottery-ticket papers.
 
+    ``judge`` is the classifier that generated images are measured with.
     A suffix multiplies every hidden width: ``resnet-20x4``, ``conv-4x0.5``. The input is
     (channels, height, width); LeNet-300-100 flattens any shape.
     """
@@ -52,10 +54,20 @@ class CNN(Adapter):
         if base == "lenet-300-100":
             return networks.LeNet300(math.prod(shape), classes, width)
         check_image(name, shape, smallest(base))
-        if base == "lenet-5":
-            return networks.LeNet5(shape, classes, width)
+        if base in ("lenet-5", "judge"):
+            kind = networks.LeNet5 if base == "lenet-5" else networks.Judge
+            return kind(shape, classes, width)
         kinds = {"conv": networks.ConvNet, "vgg": networks.VGG, "resnet": networks.ResNet}
         return kinds[family](int(depth), shape, classes, width)
+
+    def units(self, model: nn.Module) -> list[Units]:
+        """Return the channels of VGG and ResNet that one layer reads; others have no batch norm."""
+        from lth_zoo.adapters import networks
+
+        if not isinstance(model, networks.VGG | networks.ResNet):
+            return []
+        prunable = self.prunable(model)
+        return [channels_under(model, prunable, *modules) for modules in model.channels()]
 
 
 def parse(name: str) -> tuple[str, float]:
@@ -76,11 +88,13 @@ def parse(name: str) -> tuple[str, float]:
 def smallest(base: str) -> int:
     """Return the least height and width that survives a network's pooling.
 
-    >>> smallest("conv-4"), smallest("vgg-16"), smallest("lenet-5")
-    (4, 16, 16)
+    >>> smallest("conv-4"), smallest("vgg-16"), smallest("judge")
+    (4, 16, 4)
     """
     family, _, depth = base.partition("-")
-    return {"conv": lambda: 2 ** (int(depth) // 2), "resnet": lambda: 4}.get(family, lambda: 16)()
+    if family == "conv":
+        return 2 ** (int(depth) // 2)
+    return 4 if family in ("resnet", "judge") else 16
 
 
 def check_image(name: str, shape: tuple[int, ...], least: int) -> None:

@@ -7,7 +7,7 @@ OpenLTH. Every draw comes from torch's global generator.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -129,6 +129,13 @@ class VGG(nn.Module):
         """Map (batch, channels, height, width) to (batch, classes)."""
         return self.fc(self.features(x).mean((2, 3)))
 
+    def channels(self) -> Iterator[tuple[str, str, str]]:
+        """Yield the layer that makes channels, their norm, and the one layer that reads them."""
+        convs = [i for i, layer in enumerate(self.features) if isinstance(layer, nn.Conv2d)]
+        readers = [*(f"features.{i}" for i in convs[1:]), "fc"]
+        for i, reader in zip(convs, readers, strict=True):
+            yield f"features.{i}", f"features.{i + 1}", reader
+
 
 class Block(nn.Module):
     """Two 3x3 convolutions with a shortcut, projected by a 1x1 where the shape changes."""
@@ -178,6 +185,50 @@ class ResNet(nn.Module):
         """Map (batch, channels, height, width) to (batch, classes)."""
         x = self.blocks(F.relu(self.bn(self.conv(x))))
         return self.fc(x.mean((2, 3)))
+
+    def channels(self) -> Iterator[tuple[str, str, str]]:
+        """Yield what makes, scales and reads the channels inside each block.
+
+        Those between blocks have several readers, and stay.
+        """
+        for i in range(len(self.blocks)):
+            yield f"blocks.{i}.conv1", f"blocks.{i}.bn1", f"blocks.{i}.conv2"
+
+
+class Judge(nn.Module):
+    """A small classifier whose features say how far generated images are from real ones.
+
+    Two 3x3 convolutions with batch norm and two linear layers: 105,802 parameters for 1x28x28 and
+    10 classes. Its 64 features (32 of images below 16x16, where fewer are at hand) are the layer
+    before the last, divided by their own spread over the image. So no image has large ones,
+    unlike with ReLU, and none lies on a plateau, unlike with tanh: there, a unit that is all but
+    constant over real images makes a distance of a blurred one thousands, and judges disagree.
+    Glorot normal, biases 0.
+    """
+
+    def __init__(self, shape: Sequence[int], classes: int, width: float = 1) -> None:
+        super().__init__()
+        channels, *sides = shape
+        first, second = scaled(16, width), scaled(32, width)
+        wide = scaled(64 if min(sides) >= 16 else 32, width)
+        self.conv1 = nn.Conv2d(channels, first, 3, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(first)
+        self.conv2 = nn.Conv2d(first, second, 3, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(second)
+        self.fc1 = nn.Linear(second * math.prod(side // 4 for side in sides), wide)
+        self.fc2 = nn.Linear(wide, classes)
+        glorot(self)
+
+    def features(self, x: Tensor) -> Tensor:
+        """Map (batch, channels, height, width) to (batch, 64 or 32)."""
+        x = F.max_pool2d(F.relu(self.bn1(self.conv1(x))), 2)
+        x = F.max_pool2d(F.relu(self.bn2(self.conv2(x))), 2)
+        x = self.fc1(x.flatten(1))
+        return F.layer_norm(x, x.shape[1:])
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (batch, channels, height, width) to (batch, classes)."""
+        return self.fc2(self.features(x))
 
 
 def glorot(model: nn.Module) -> None:

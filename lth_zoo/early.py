@@ -13,6 +13,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from torch import nn
+
 from .coverage import covered_of, pools_of
 from .hooks import Hook
 from .kinds import learned
@@ -27,7 +29,10 @@ from .train import Loop
 from .watch import Watch
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import Tensor
+
+Drawn = Callable[[nn.Module], Masks]
+Told = Callable[[Masks], tuple[Masks, dict[str, Any]]]
 
 #: Where a checkpoint keeps the window, beside the optimiser's tensors.
 WINDOW = "window:"
@@ -40,9 +45,19 @@ def early_job(session: Session) -> None:
         BadInput: whole units are asked for and the model has none, or the shares cannot be.
         Diverged: a loss or a weight is not finite.
     """
-    config, model = session.config, session.build()
-    drawn, told = drawer(session, model)
-    settling = Settling(config, drawn)
+    model = session.build()
+    settle(session, model, *drawer(session, model))
+
+
+def settle(session: Session, model: nn.Module, drawn: Drawn, told: Told, *hooks: Hook) -> None:
+    """Train a model until what ``drawn`` returns stays the same; write its mask and the state.
+
+    ``told`` makes the ticket's mask of it, and what is said of that; ``hooks`` look on besides.
+
+    Raises:
+        Diverged: a loss or a weight is not finite.
+    """
+    config, settling = session.config, Settling(session.config, drawn)
     start = session.resume()
     if start is not None:
         settling.restore(start)
@@ -55,7 +70,7 @@ def early_job(session: Session) -> None:
         seed=config["seed"],
         start=start,
         end=config["end"],
-        hooks=[settling, Watch(session)],
+        hooks=[*hooks, settling, Watch(session)],
         device=session.execution.device,
     )
     loop.begin, loop.settling = config["begin"], settling
@@ -80,9 +95,7 @@ def early_job(session: Session) -> None:
     )
 
 
-def drawer(
-    session: Session, model: nn.Module
-) -> tuple[Callable[[nn.Module], Masks], Callable[[Masks], tuple[Masks, dict[str, Any]]]]:
+def drawer(session: Session, model: nn.Module) -> tuple[Drawn, Told]:
     """Return how a mask is drawn, and how it becomes the ticket's and what is told of it.
 
     Of single weights it is the ticket's mask itself; with ``shares`` it is one of whole units,

@@ -12,7 +12,7 @@ from .session import STATE
 from .store import MANIFEST, Store
 
 #: Kinds of jobs that write trained weights beside their masks.
-SEARCHES = ("learn", "soup", "early-bird", "gates", "denoise", "scorer", "inform")
+SEARCHES = ("learn", "soup", "early-bird", "gates", "denoise", "scorer", "inform", "channels")
 
 
 @dataclass

@@ -20,6 +20,7 @@ DENSE, TICKET = "dense", "ticket"
 VERSIONS = {
     **dict.fromkeys(("init", "train", "prune", "control", "graft", "carry", "learn"), 1),
     **dict.fromkeys(("units", "soup", "early-bird", "gates", "denoise", "scorer", "inform"), 1),
+    "channels": 1,
 }
 
 
@@ -86,8 +87,11 @@ class Level:
 
 
 def iterations_of(job: Job) -> int:
-    """Return how many iterations a job trains; 0 where it does not."""
-    return int(job.config.get("end", 0) - job.config.get("begin", 0))
+    """Return how many iterations a job trains; 0 where it does not.
+
+    Where it begins at what its start has reached (``begin`` None) it trains at most those.
+    """
+    return int(job.config.get("end", 0) - (job.config.get("begin") or 0))
 
 
 def graph(goals: Iterable[Job]) -> list[Job]:

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-import copy
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from . import registry
+from .altered import with_random_labels
 from .carry import tied
+from .compact import Plan, expand, made_compact, narrow
 from .controls import Draft
 from .coverage import covered_of, pools_of
 from .edge_scores import selected
 from .errors import BadInput, Diverged, StoreError, unknown
+from .formats import dump_tensors
 from .hooks import Hook
 from .masks import Masks
 from .protocols import Split, Task
@@ -26,7 +27,7 @@ from .rewind import Snapshot, clone_state
 from .scores import ScoreContext, score
 from .seeds import generator, seeded
 from .select import select
-from .session import LOG, MASKS, RESULT, STATE, Session
+from .session import IMAGES, LOG, MASKS, RESULT, STATE, Session
 from .store import Entry
 from .train import Loop
 from .watch import Watch, tracker
@@ -97,13 +98,20 @@ def graft(session: Session) -> None:
 
 
 def train(session: Session) -> None:
-    """Train from a state, under masks if there are any; measure at the end."""
-    config = session.config
-    start, masks = partial(_start, session), session.masks("masks")
-    loop = trained(session, session.build(), start, masks=masks)
-    session.write_json(_measure(loop, config))
+    """Train from a state, under masks if there are any; measure at the end.
+
+    With ``compact`` the module is without what masks prune whole; results are of the whole one.
+    """
+    config, model, masks = session.config, session.build(), session.masks("masks")
+    plan, about = Plan({}, masks), dict[str, Any]()
+    if config.get("compact"):
+        model, plan, about = made_compact(model, masks, session.adapter.units(model))
+    loop = trained(session, model, partial(_start, session, plan), masks=plan.masks)
+    session.write_json(_measure(loop, config) | about)
+    if config["keep"] != "snapshot":
+        _show(session, loop)
     if config["keep"] == "weights":
-        session.write_state(Snapshot(loop.final_state(), loop.iteration))
+        session.write_state(Snapshot(expand(loop.final_state(), plan), loop.iteration))
     elif config["keep"] == "snapshot":
         snapshot = loop.snapshot()
         del snapshot.extra["rows"], snapshot.extra["losses"]
@@ -136,11 +144,11 @@ def trained(
         device=session.execution.device,
         **options,
     )
-    loop.begin = config["begin"]
+    loop.begin = _begin(session)
     try:
         loop.run()
     except Diverged as error:
-        kept = resumed.iteration if (resumed := session.resume()) else config["begin"]
+        kept = resumed.iteration if (resumed := session.resume()) else loop.begin
         raise Diverged(f"{error}; the last good state is of iteration {kept}") from error
     session.write(LOG, "".join(json.dumps(row) + "\n" for row in loop.rows).encode())
     return loop
@@ -149,11 +157,16 @@ def trained(
 def learned(session: Session, masks: Masks | None = None) -> Task:
     """Return the task a job trains on, on what masks leave of its graph.
 
-    That is its own, or with permuted labels in a corrupted search: those of the graph that is left.
+    That is its own, or with permuted labels in a corrupted search: those of the graph that is
+    left; or with losses that a teacher has a part in.
     """
     task = restricted(session.task, masks)
     if session.config.get("labels") == "random":
         return with_random_labels(task, session.config["seed"])
+    if "teacher" in session.job.inputs:
+        teacher = session.build()
+        teacher.load_state_dict(session.snapshot("teacher").state)
+        return task.taught(teacher)
     return task
 
 
@@ -171,11 +184,25 @@ def restricted(task: Task, masks: Masks | None) -> Task:
     return task.on_graph(graph.restricted(masks.data))
 
 
-def _start(session: Session) -> Snapshot:
-    config, start = session.config, session.snapshot("start")
-    if config["fresh_optimizer"]:
+def _show(session: Session, loop: Loop) -> None:
+    """Write the pictures that a task takes of a trained model, if it takes any."""
+    with loop.averaged():
+        found = loop.task.pictures(loop.model)
+    if found:
+        session.write(IMAGES, dump_tensors(found, {}))
+
+
+def _start(session: Session, plan: Plan) -> Snapshot:
+    start = narrow(session.snapshot("start"), plan)
+    if session.config["fresh_optimizer"]:
         start = Snapshot(start.state)
-    return replace(start, iteration=config["begin"])
+    return replace(start, iteration=_begin(session))
+
+
+def _begin(session: Session) -> int:
+    """Return the iteration a training begins at; ``begin`` None is where its start stands."""
+    begin: int | None = session.config["begin"]
+    return session.snapshot("start").iteration if begin is None else begin
 
 
 def _measure(loop: Loop, config: Mapping[str, Any]) -> dict[str, Any]:
@@ -194,24 +221,11 @@ def _measure(loop: Loop, config: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "metrics": {split: loop.evaluate(split) for split in splits},
         "early_stop": best.get("iteration", loop.iteration),
-        "iterations": loop.end - config["begin"],
+        "iterations": loop.end - loop.begin,
         "flags": flags,
         "parameters": sum(p.numel() for p in loop.model.parameters()),
         "masks": masks.counts if masks is not None else {},
     }
-
-
-def with_random_labels(task: Task, seed: int) -> Task:
-    """Return the task with its training targets permuted among the examples."""
-    order = torch.randperm(task.size("train"), generator=generator(seed, "data", "random-labels"))
-    corrupted, plain = copy.copy(task), task.batch  # copied once loaded: both share the data
-
-    def batch(split: Split, indices: Tensor, rng: torch.Generator | None = None) -> Any:
-        inputs, targets = plain(split, indices, rng)
-        return inputs, plain(split, order[indices], None)[1] if split == "train" else targets
-
-    corrupted.batch = batch  # type: ignore[method-assign]
-    return corrupted
 
 
 # -- prune ---------------------------------------------------------------------------------
@@ -328,6 +342,7 @@ KINDS: dict[str, tuple[Callable[[Session], None] | str, tuple[str, ...]]] = {
     "units": ("lth_zoo.structured:units_job", (MASKS,)),
     "soup": ("lth_zoo.soup:soup_job", (MASKS, STATE)),
     "early-bird": ("lth_zoo.early:early_job", (MASKS, STATE)),
+    "channels": ("lth_zoo.channels:channels_job", (MASKS, STATE)),
     "gates": ("lth_zoo.gate_search:gates_job", (MASKS, STATE)),
     "denoise": ("lth_zoo.denoise:denoise_job", (MASKS, STATE)),
     "scorer": ("lth_zoo.scorer_search:scorer_job", (MASKS, STATE)),

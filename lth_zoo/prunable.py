@@ -68,6 +68,36 @@ class Units:
     beside: tuple[Part, ...] = ()
 
 
+def channels_under(
+    model: nn.Module, prunable: Mapping[str, Prunable], made: str, norm: str, read: str
+) -> Units:
+    """Return the channels that a layer makes, a norm scales and one layer alone reads.
+
+    ``made``, ``norm`` and ``read`` name modules. A linear layer at either end has as many rows or
+    columns a channel as the feature map has places.
+    """
+    layers = {entry.layer: (name, entry) for name, entry in prunable.items()}
+    count = model.get_parameter(f"{norm}.weight").numel()
+
+    def part(layer: str, reads: bool) -> Part:
+        name, entry = layers[layer]
+        axis = 1 - entry.axis if reads else entry.axis
+        return Part(name, axis, model.get_parameter(name).shape[axis] // count)
+
+    state = model.state_dict()
+    names = (f"{made}.bias", *(f"{norm}.{n}" for n in ("weight", "bias", "running_mean")))
+    names = (*names, f"{norm}.running_var")
+    return Units(
+        layer=made,
+        role="channel",
+        depth=layers[made][1].depth,
+        count=count,
+        parts=(part(made, False), part(read, True)),
+        scale=f"{norm}.weight",
+        beside=tuple(Part(n, 0, state[n].numel() // count) for n in names if n in state),
+    )
+
+
 def check_fit(masks: Masks, model: nn.Module) -> None:
     """Assert that a model has every masked tensor, in its mask's shape.
 
@@ -130,7 +160,7 @@ def default_prunable(model: nn.Module) -> dict[str, Prunable]:
     if found:
         place = _last_place(model, found)
         for name, entry in found.items():
-            if _within(entry.layer, place):
+            if within(entry.layer, place):
                 found[name] = replace(entry, role="output")
     return found
 
@@ -158,7 +188,7 @@ def head_of(model: nn.Module, prunable: Mapping[str, Prunable]) -> frozenset[str
     are replaced together on another task.
     """
     place = _last_place(model, prunable)
-    return frozenset(n for n in model.state_dict() if _within(n.rpartition(".")[0], place))
+    return frozenset(n for n in model.state_dict() if within(n.rpartition(".")[0], place))
 
 
 def _last_place(model: nn.Module, prunable: Mapping[str, Prunable]) -> str:
@@ -180,7 +210,8 @@ def arguments_of(module: nn.Module) -> Mapping[str, inspect.Parameter]:
         return {}
 
 
-def _within(layer: str, place: str) -> bool:
+def within(layer: str, place: str) -> bool:
+    """Say whether a module is another one, or inside it."""
     return layer == place or layer.startswith(f"{place}.")
 
 

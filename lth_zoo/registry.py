@@ -70,6 +70,7 @@ _ROWS: dict[str, dict[str, Any]] = {
         "one-shot": "lth_zoo.finders.one_shot:OneShot",
         "structured": "lth_zoo.finders.structured:Structured",
         "instant-soup": "lth_zoo.finders.soup:InstantSoup",
+        "channel-early-bird": "lth_zoo.finders.channel_early_bird:ChannelEarlyBird",
         "early-bird": "lth_zoo.finders.early_bird:EarlyBird",
         "graph-imp": "lth_zoo.finders.graph_imp:GraphIMP",
         "graph-early-bird": "lth_zoo.finders.graph_early_bird:GraphEarlyBird",

@@ -24,6 +24,7 @@ from lth_zoo.finders import (
     IMP,
     UGS,
     WDGLT,
+    ChannelEarlyBird,
     DualGraph,
     EarlyBird,
     FastGLT,
@@ -47,6 +48,7 @@ ADAPTERS: dict[str, list[tuple[str, Signature]]] = {
         ("conv-2x0.1", Signature((3, 8, 8), 10)),
         ("vgg-11x0.05", Signature((3, 16, 16), 10)),
         ("resnet-20x0.25", Signature((3, 8, 8), 10)),
+        ("judgex0.5", Signature((1, 8, 8), 10)),
     ],
     "custom": [("toys:custom", Signature((1, 4, 4), 10))],
     "gnn": [
@@ -214,6 +216,18 @@ FINDERS |= {
         (EarlyBird(scope="row", rewind="step=2"), 0.5, [1160], True),
         (EarlyBird(structure=True, every="1"), 0.5, [1085], True, UNITS),
         (EarlyBird(), 0.0, [], True),
+    ],
+}
+
+#: A channel of the 30 has 64 + 10 weights, one of the 10 whose scales are large 30 + 10: of the 30
+#: as many go as it takes, 16 and 13, or but for the last all, and two of the 10 besides.
+NORMS = {"model": toy_units.NORMED}
+FINDERS |= {
+    "channel-early-bird": [
+        (ChannelEarlyBird(every="1", window=2), 0.5, [1136], True, NORMS),
+        (ChannelEarlyBird(rewind="step=1", latest="3"), 0.4, [1358], True, NORMS),
+        (ChannelEarlyBird(shrink=False, rewind="init"), 0.93, [152], True, NORMS),
+        (ChannelEarlyBird(), 0.0, [], True, NORMS),
     ],
 }
 

@@ -1,15 +1,18 @@
-"""LeNet-300-100 as a family of its own whose hidden neurons are units: ``toy-units``."""
+"""Families whose hidden neurons are units: LeNet-300-100 as ``toy-units``, and ``toy-norms``."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from torch import nn
+
 from lth_zoo import registry
 from lth_zoo.adapters.cnn import CNN
-from lth_zoo.prunable import Part, Units
+from lth_zoo.protocols import Adapter
+from lth_zoo.prunable import Part, Units, channels_under
 
-MODEL = "toy-units"
+MODEL, NORMED = "toy-units", "toy-norms"
 
 
 class ToyUnits(CNN):
@@ -31,11 +34,33 @@ class ToyUnits(CNN):
         ]
 
 
+class ToyNorms(Adapter):
+    """The same sizes with batch norm over both hidden layers; the scales of the second are large."""
+
+    models = (NORMED,)
+
+    def build(self, name, signature):
+        wide, narrow = nn.BatchNorm1d(30), nn.BatchNorm1d(10)
+        nn.init.uniform_(wide.weight)
+        nn.init.constant_(narrow.weight, 10)
+        layers = [nn.Flatten(), nn.Linear(64, 30), wide, nn.ReLU()]
+        layers += [nn.Linear(30, 10), narrow, nn.ReLU(), nn.Linear(10, signature.output)]
+        return nn.Sequential(*layers)
+
+    def units(self, model):
+        prunable = self.prunable(model)
+        places = (("1", "2", "4"), ("4", "5", "7"))
+        return [channels_under(model, prunable, *modules) for modules in places]
+
+
 @contextmanager
 def registered() -> Iterator[None]:
-    """Know the family inside."""
-    registry.register("adapters", MODEL, ToyUnits)
+    """Know the families inside."""
+    families = {MODEL: ToyUnits, NORMED: ToyNorms}
+    for name, family in families.items():
+        registry.register("adapters", name, family)
     try:
         yield
     finally:
-        registry.unregister("adapters", MODEL)
+        for name in families:
+            registry.unregister("adapters", name)
