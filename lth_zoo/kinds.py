@@ -144,7 +144,7 @@ def trained(
         device=session.execution.device,
         **options,
     )
-    loop.begin = _begin(session)
+    loop.begin = session.begin
     try:
         loop.run()
     except Diverged as error:
@@ -196,13 +196,7 @@ def _start(session: Session, plan: Plan) -> Snapshot:
     start = narrow(session.snapshot("start"), plan)
     if session.config["fresh_optimizer"]:
         start = Snapshot(start.state)
-    return replace(start, iteration=_begin(session))
-
-
-def _begin(session: Session) -> int:
-    """Return the iteration a training begins at; ``begin`` None is where its start stands."""
-    begin: int | None = session.config["begin"]
-    return session.snapshot("start").iteration if begin is None else begin
+    return replace(start, iteration=session.begin)
 
 
 def _measure(loop: Loop, config: Mapping[str, Any]) -> dict[str, Any]:

@@ -156,6 +156,12 @@ class Session:
             return None
         return load_masks(self.input(role).read(MASKS), role)
 
+    @property
+    def begin(self) -> int:
+        """The iteration its training begins at: where its start stands if the config has None."""
+        begin: int | None = self.config["begin"]
+        return self.snapshot("start").iteration if begin is None else begin
+
     # -- what it writes -------------------------------------------------------------------
 
     def write(self, name: str, data: bytes) -> None:
