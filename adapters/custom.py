@@ -8,7 +8,7 @@ import re
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from lth_zoo import registry
 from lth_zoo.errors import BadInput
@@ -29,6 +29,8 @@ class Custom(Adapter):
     :class:`~lth_zoo.protocols.Signature` if its first parameter has no default value or is
     called ``signature``, else with nothing.
     """
+
+    generates: ClassVar[bool] = True
 
     def owns(self, name: str) -> bool:
         """Say whether the name has the form ``module:function``."""

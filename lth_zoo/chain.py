@@ -213,9 +213,10 @@ class Chain:
         head = trained if self.recipe.head == "carry" else self.initial(draw=index)
         return self.graft(start, head)
 
-    def graft(self, start: Job, head: Job) -> Job:
-        """Return the job that puts another state's output head on a start."""
-        return Job("graft", {**self._base, "seed": self.seed}, {"start": start, "head": head})
+    def graft(self, start: Job, head: Job, part: str = "") -> Job:
+        """Return the job that puts another state's output head, or a named part, on a start."""
+        config = {**self._base, "seed": self.seed} | ({"part": part} if part else {})
+        return Job("graft", config, {"start": start, "head": head})
 
     def control(self, name: str, level: Level, changes: str = "both") -> Level:
         """Return a level with one ingredient destroyed, and its training.

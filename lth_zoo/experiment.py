@@ -77,6 +77,7 @@ def check(recipe: Recipe, data: Path | None = None) -> str:
     with seeded(0, "init"):
         model = adapter.build(recipe.model, task.signature)
     fingerprint += adapter.fingerprint(recipe.model, model)
+    task.objectives(model)  # a loss that does not fit the model is said now
     prunable = adapter.prunable(model)
     if not prunable:
         raise BadInput(f"model {recipe.model!r} has no prunable layer")
@@ -92,6 +93,12 @@ def check(recipe: Recipe, data: Path | None = None) -> str:
     for layer in getattr(recipe.finder, "overrides", dict)():
         if layer not in layers:
             raise unknown("layer", layer, layers)
+    for part in recipe.finder.needs_parts:
+        if part not in dict(model.named_children()):
+            raise BadInput(
+                f"finder {finder_name(recipe.finder)!r} is for models with a {part}, and "
+                f"{recipe.model!r} has {', '.join(n for n, _ in model.named_children())}"
+            )
     if recipe.finder.needs_gates:
         check_gates(model, task.graph())
     one = Chain(recipe, recipe.seeds[0], fingerprint)

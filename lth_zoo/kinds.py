@@ -80,10 +80,13 @@ def init(session: Session) -> None:
 
 
 def graft(session: Session) -> None:
-    """Put the output head of one state on another; its optimiser state starts anew."""
+    """Put the output head (or a named part) of one state on another; its optimiser starts anew."""
     start, other = session.snapshot("start"), session.snapshot("head").state
     model = session.build()
-    head = session.adapter.head(model)
+    if part := session.config.get("part"):
+        head = frozenset(n for n in start.state if n.startswith(f"{part}."))
+    else:
+        head = session.adapter.head(model)
     head = head - tied(model, head).keys()  # an output matrix that is the embedding is no head
     optimizer = {
         name: tensor

@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from . import registry
 from .formats import state_fingerprint
@@ -45,6 +45,8 @@ def registered(model: Any, store: Path | str) -> Iterator[tuple[str, Path]]:
 
 class ObjectAdapter(Adapter):
     """One object of the user's own; every build is a copy, its state the initial one."""
+
+    generates: ClassVar[bool] = True
 
     def __init__(self, name: str, model: Any) -> None:
         self.models = (name,)

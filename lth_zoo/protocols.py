@@ -282,6 +282,8 @@ class Finder:
     prunes_graph: ClassVar[bool] = False
     #: Whether it learns gates on the edges, which the model must honour.
     needs_gates: ClassVar[bool] = False
+    #: Modules that a model must have for it.
+    needs_parts: ClassVar[tuple[str, ...]] = ()
 
     def search(self, chain: Any) -> Iterator[Any]:
         """Yield level 0 (dense) and then each level down to the target."""

@@ -21,6 +21,7 @@ _ROWS: dict[str, dict[str, Any]] = {
         "bert": "lth_zoo.adapters.bert:Bert",
         "cnn": "lth_zoo.adapters.cnn:CNN",
         "custom": "lth_zoo.adapters.custom:Custom",
+        "generative": "lth_zoo.adapters.generative:Generative",
         "gnn": "lth_zoo.adapters.gnn:GNN",
     },
     "tasks": {
@@ -31,6 +32,7 @@ _ROWS: dict[str, dict[str, Any]] = {
         "cifar100": "lth_zoo.tasks.vision:CIFAR100",
         "cifar10-subset": "lth_zoo.tasks.vision:CIFAR10Subset",
         "image/": "lth_zoo.tasks.vision:HubImages",
+        "generation/": "lth_zoo.tasks.generation:Generation",
         "mlm/": "lth_zoo.tasks.mlm:TextFiles",
         "pydocs/mlm": "lth_zoo.tasks.pydocs:PydocsMLM",
         "pydocs/order": "lth_zoo.tasks.pydocs:Order",
@@ -72,6 +74,7 @@ _ROWS: dict[str, dict[str, Any]] = {
         "instant-soup": "lth_zoo.finders.soup:InstantSoup",
         "channel-early-bird": "lth_zoo.finders.channel_early_bird:ChannelEarlyBird",
         "early-bird": "lth_zoo.finders.early_bird:EarlyBird",
+        "gan-imp": "lth_zoo.finders.gan_imp:GanIMP",
         "graph-imp": "lth_zoo.finders.graph_imp:GraphIMP",
         "graph-early-bird": "lth_zoo.finders.graph_early_bird:GraphEarlyBird",
         "ugs": "lth_zoo.finders.ugs:UGS",

@@ -41,7 +41,9 @@ if TYPE_CHECKING:
 PREFIX = "generation/"
 #: Length of the signed step of adversarial features (Chen et al. 2021, arXiv:2103.00397).
 ADVERSARIAL = 0.01
+#: Judges, and the iterations and batch of their training: for images from 16x16 on, and below.
 JUDGES = 3
+LARGE, SMALL = (2000, 128), (500, 64)
 
 #: Kind of model -> what it may minimise.
 LOSSES = {
@@ -178,11 +180,11 @@ class Generation(Task):
 
     def judges(self) -> Sequence[Pretraining]:
         """Return the classifiers whose features images are compared in: three seeds."""
-        large = min(self.images.shape[1:]) >= 16
+        steps, batch = LARGE if min(self.images.shape[1:]) >= 16 else SMALL
         training = {
-            "iterations": 2000 if large else 500,
-            "evaluate_every": 2000 if large else 500,
-            "batch_size": 128 if large else 64,
+            "iterations": steps,
+            "evaluate_every": steps,
+            "batch_size": batch,
             "learning_rate": 1e-3,
         }
         return [Pretraining(self.base, training, seed=i, model="judge") for i in range(JUDGES)]

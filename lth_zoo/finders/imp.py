@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Literal
 from .. import registry
 from ..chain import Chain
 from ..errors import BadInput
-from ..jobs import Level
+from ..jobs import Job, Level
 from ..protocols import Finder
 
 
@@ -108,5 +108,9 @@ class IMP(Finder):
                 start=level.start,
                 **amounts,
             )
-            level = chain.retrain(self.rewind, level.train, masks, index)
+            level = self.level(chain, level.train, masks, index)
             yield level
+
+    def level(self, chain: Chain, trained: Job, masks: Job, index: int) -> Level:
+        """Return a pruned level: what the survivors get back, and their training."""
+        return chain.retrain(self.rewind, trained, masks, index)
