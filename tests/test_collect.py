@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import tiny
+import torch
 
 from lth_zoo.experiment import experiment
 from lth_zoo.finders import IMP, OneShot
+from lth_zoo.formats import dump_tensors
+from lth_zoo.protocols import Yardstick
 from lth_zoo.recipe import Recipe
-from lth_zoo.store import Store
+from lth_zoo.session import IMAGES
+from lth_zoo.store import MANIFEST, Store
+from lth_zoo.tasks.embedded import Digits
 from lth_zoo.trials.collect import collect, machines
-from lth_zoo.trials.results import Results
+from lth_zoo.trials.results import Results, margin_of
 
 FIELDS = {"sparsity": 0.75, "controls": ("shuffle",)}
 
@@ -123,9 +129,108 @@ def test_results_survive_json(results):
     assert Recipe.from_dict(back.recipe) == tiny.recipe(**FIELDS, head="rewind")
 
 
-def test_the_machines_are_known(store):
-    import torch
+# -- what a task says of a model ------------------------------------------------------------
 
+
+def test_a_margin_that_is_a_share_is_one_number_from_then_on(store, results, monkeypatch):
+    asked = []
+
+    def yardstick(self, model):
+        asked.append(model)
+        return Yardstick("loss", False, 0.05, relative=True)
+
+    monkeypatch.setattr(Digits, "yardstick", yardstick)
+    found = collect(experiment(tiny.recipe(**FIELDS)), Store(store))
+    assert asked == [tiny.recipe().model]
+    dense = [r.metrics["test"]["loss"] for r in results.runs if r.arm == "dense"]
+    assert len(dense) == 2
+    assert (found.headline, found.higher_is_better) == ("loss", False)
+    assert found.margin == pytest.approx(0.05 * sum(dense) / 2)
+    assert found.margin_share == 0.05
+    assert results.margin_share == 0
+    plain = json.loads(json.dumps(found.to_json()))
+    assert (plain["margin"], plain["margin_share"]) == (found.margin, 0.05)
+    nothing = collect(experiment(tiny.recipe(**FIELDS)), Store(store / "none"))
+    assert (nothing.margin, nothing.margin_share) == (0.05, 0.05)
+
+
+@pytest.mark.parametrize(
+    ("dense", "margin"),
+    [
+        ([4.0, 6.0], 0.5),
+        ([-4.0, -6.0], 0.5),
+        ([float("nan"), 4.0], 0.4),
+        ([float("inf")], 0.1),
+        ([], 0.1),
+        ([0.0], 0.1),
+    ],
+)
+def test_a_share_is_of_the_finite_dense_mean_and_never_no_margin(dense, margin):
+    share = Yardstick("cfd", False, 0.1, relative=True)
+    assert margin_of(share, dense) == (pytest.approx(margin), 0.1)
+    assert margin_of(replace(share, relative=False), dense) == (0.1, 0.0)
+
+
+# -- pictures ------------------------------------------------------------------------------
+
+
+def shade_of(arm):
+    """A shade that only this arm has."""
+    return 100 * arm.seed + 10 * arm.level.index + len(arm.name) % 10
+
+
+def pictured(store, arms):
+    """Leave images beside the results of these arms, as a generative task does."""
+    for arm in arms:
+        entry = Store(store).entry(arm.goal)
+        shade = torch.full((32, 1, 8, 8), shade_of(arm), dtype=torch.uint8)
+        (entry.folder / IMAGES).write_bytes(dump_tensors({"samples": shade}, {}))
+        (entry.folder / MANIFEST).unlink()
+        record = entry.manifest["record"]
+        Store(store).commit(arm.goal, [*entry.manifest["files"], IMAGES], record)
+
+
+def test_images_are_those_of_one_seed_dense_and_the_last_level(store, results, tmp_path, capsys):
+    root = shutil.copytree(store, tmp_path / "store")
+    one = experiment(tiny.recipe(**FIELDS))
+    pictured(root, one.arms)
+    found = collect(one, Store(root))
+    assert all(run.pictures for run in found.runs)
+    assert all((root / run.pictures).is_file() for run in found.runs)
+    assert (found.images.seed, found.images.level) == (0, 2)
+    shades = {name: int(made["samples"][0, 0, 0, 0]) for name, made in found.images.arms.items()}
+    first = {arm.name: shade_of(arm) for arm in one.arms if not arm.seed and arm.level.index != 1}
+    assert shades == first
+    assert list(first) == ["dense", "ticket", "shuffle"]
+    assert found == replace(results, runs=found.runs), "nothing else differs"
+    back = Results.from_json(json.loads(json.dumps(found.to_json())))
+    assert (back.images, back.runs[0].pictures) == (None, found.runs[0].pictures)
+
+    damaged = next(run for run in found.runs if (run.arm, run.level, run.seed) == ("shuffle", 2, 0))
+    (root / damaged.pictures).write_bytes(b"no images")
+    assert list(collect(one, Store(root)).images.arms) == ["dense", "ticket"]
+    assert "warning: no pictures of shuffle" in capsys.readouterr().err
+
+
+def test_images_are_of_the_first_seed_that_got_to_the_last_level(store, tmp_path):
+    root = shutil.copytree(store, tmp_path / "store")
+    one = experiment(tiny.recipe(**FIELDS))
+    dense = [arm for arm in one.arms if arm.name == "dense"]
+    pictured(root, dense[:1])
+    assert (collect(one, Store(root)).images.seed, collect(one, Store(root)).images.level) == (0, 0)
+    second = [arm for arm in one.arms if arm.seed == 1 and arm.level.index < 2]
+    pictured(root, second)
+    found = collect(one, Store(root)).images
+    assert (found.seed, found.level) == (1, 1)
+    assert list(found.arms) == ["dense", "ticket", "shuffle"]
+
+
+def test_without_images_there_are_none(results):
+    assert results.images is None
+    assert {run.pictures for run in results.runs} == {""}
+
+
+def test_the_machines_are_known(store):
     (machine,) = machines(experiment(tiny.recipe(**FIELDS)), Store(store))
     assert machine[0] == "cpu"
     assert machine[2] == torch.__version__

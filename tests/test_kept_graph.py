@@ -182,7 +182,7 @@ def test_a_graph_that_is_not_at_hand_is_a_warning_not_an_error(store, monkeypatc
     def gone(*_: object) -> None:
         raise DataError("karate is not at hand")
 
-    monkeypatch.setattr(collecting, "cached_task", gone)
+    monkeypatch.setattr(collecting, "task_for", gone)
     results = collected(store)
     assert results.graph is None
     assert results.prunes_edges

@@ -31,11 +31,13 @@ from lth_zoo.formats import load_masks
 from lth_zoo.jobs import graph
 from lth_zoo.masks import Masks
 from lth_zoo.parse import base_of, with_length
+from lth_zoo.protocols import Yardstick
+from lth_zoo.report import matrix as report
 from lth_zoo.runs import note_transfer, recorded
 from lth_zoo.session import MASKS, cached_task, read_state
 from lth_zoo.store import Store
 from lth_zoo.tasks.embedded import Digits
-from lth_zoo.trials.cells import TransferResults
+from lth_zoo.trials.cells import TransferResults, judge_cells
 from lth_zoo.trials.collect_cells import collect_transfer
 from lth_zoo.trials.transfer import transfer_matrix
 
@@ -280,6 +282,52 @@ def test_every_cell_is_measured_and_survives_json(done):
     assert (again.cells, again.targets) == (results.cells, results.targets)
     assert again.overlaps == results.overlaps
     json.dumps([j.to_json() for j in done.found.judged], allow_nan=False)
+
+
+def test_targets_are_judged_as_their_task_says_of_the_model(done, monkeypatch):
+    plain = done.found.results
+
+    def yardstick(self, model):
+        lower = Yardstick("loss", False, 0.05, relative=True)
+        return lower if self.name == "parity" else Yardstick("accuracy", True, 2.0)
+
+    monkeypatch.setattr(Digits, "yardstick", yardstick)
+    mixed = collect_transfer(matrix(), done.store)
+    digits, parity_ = mixed.targets
+    assert (digits.headline, digits.margin, digits.margin_share) == ("accuracy", 2.0, 0.0)
+    assert (parity_.headline, parity_.higher_is_better) == ("loss", False)
+    dense = list(parity_.dense.values.values())
+    assert parity_.margin == pytest.approx(0.05 * sum(dense) / len(dense))
+    assert parity_.margin_share == 0.05
+    pairs = [("one-shot", "digits"), ("one-shot", "parity")]
+    same = [mixed.cell(*pair).values == plain.cell(*pair).values for pair in pairs]
+    assert same == [True, False], "cells have the metric of their target"
+    assert TransferResults.from_json(json.loads(json.dumps(mixed.to_json()))).targets[1] == parity_
+
+    judged = judge_cells(mixed)
+    assert report.targets_table(mixed).rows[1][2:4] == (
+        "lower",
+        f"{parity_.margin:.4g} (5 % of the dense mean)",
+    )
+    ruled = {
+        tuple(t.name for t in targets): report.cells_table(
+            replace(mixed, targets=targets, cells=_cells_on(mixed, targets)),
+            [j for j in judged if j.target in {t.name for t in targets}],
+        ).columns[11]
+        for targets in [(digits,), (parity_,), (digits, parity_)]
+    }
+    assert list(ruled.values()) == [
+        *("≥ same task", "≤ same task", "no worse than same task"),
+    ]
+    by = {(j.source, j.target): j for j in judged}
+    cell, own = (mixed.cell(s, "parity").values for s in ("one-shot", "parity"))
+    worse = sum(cell.values()) > sum(own.values())
+    assert by["one-shot", "parity"].at_least_ticket is not worse
+
+
+def _cells_on(results, targets):
+    names = {target.name for target in targets}
+    return tuple(cell for cell in results.cells if cell.target in names)
 
 
 def test_unequal_counts_and_unequal_starts_are_said(done):

@@ -99,9 +99,10 @@ def draw_accuracy(figure: Figure, results: Results, look: Mapping[str, Look]) ->
         grid[0, 0].set_ylim(*frame[:2])
     if cut:
         grid[1, 0].set_ylabel("full range")
+    floor = panels.draw_floor(grid, results, look[DENSE].colour)
     better = "Higher" if results.higher_is_better else "Lower"
     return (
-        f"{panels.spread_words(shown, dense)}{dots}{margin}"
+        f"{panels.spread_words(shown, dense)}{dots}{margin}{floor}"
         + (" Arms that collapse leave the upper frame; the lower panel has all of them." * cut)
         + f" {better} is better."
     )
@@ -265,7 +266,11 @@ def _frame(
         shown = [*shown, replace(dense, mean=dense.mean + worse, sd=0.0)]
     gap = abs(best.mean - dense.mean) + best.sd if best and dense else 0.0
     reach = max(5 * results.margin, gap)
-    return series.window(shown, dense, reach, results.higher_is_better)
+    found, floor = (
+        series.window(shown, dense, reach, results.higher_is_better),
+        series.floor(results),
+    )
+    return found and (*series.stretched(found[:2], floor), found[2])
 
 
 def _margin_line(
@@ -279,7 +284,8 @@ def _margin_line(
         dense.mean + sign * results.margin, color=look[DENSE].colour, linestyle=":", linewidth=1
     )
     return (
-        f" Dotted: the dense mean {'less' if sign < 0 else 'plus'} the margin {results.margin:g}."
+        f" Dotted: the dense mean {'less' if sign < 0 else 'plus'} the margin "
+        f"{series.margin_said(results.margin, results.margin_share)}."
     )
 
 

@@ -18,8 +18,9 @@ from .heatmap import (
     source_at,
     wrapped,
 )
+from .series import margin_said
 from .tables import NONE, Table, probability, yes_no
-from .transfer_words import asked, counted, names_of, rule
+from .transfer_words import TASKS, asked, counted, names_of, no_worse, rule
 from .transfer_words import transfer_limits as transfer_limits
 from .transfer_words import transfer_name as transfer_name
 
@@ -95,6 +96,7 @@ def means_table(results: TransferResults, judged: Sequence[Judged]) -> Table:
 def cells_table(results: TransferResults, judged: Sequence[Judged]) -> Table:
     """Return one row a cell: both differences, their intervals, marks, and the mean rule."""
     targets, names = {t.name: t for t in results.targets}, names_of(results)
+    ruled = f"{no_worse(results)[0]} {names.short}"
     rows = []
     for found in judged:
         target = targets[found.target]
@@ -114,14 +116,14 @@ def cells_table(results: TransferResults, judged: Sequence[Judged]) -> Table:
         )
     columns = (
         *(names.row, names.on, "less dense", "interval", MATCHES, "p match"),
-        *(f"less {names.short}", "interval", "mark", "p differs", "p as good", f"≥ {names.short}"),
+        *(f"less {names.short}", "interval", "mark", "p differs", "p as good", ruled),
         *_kept(results, None),
     )
-    chen = "" if results.of_backbones else "the rule of Chen et al. 2020, "
+    chen = "the rule of Chen et al. 2020, " if names is TASKS else ""
     note = (
         f"Intervals are of each cell alone; every p is corrected by Holm's method over the cells "
         f"that can answer its question. {MATCHES}: shown to be no worse than dense by the "
-        f"{names.column}'s margin. {marks_said(names)}. ≥ {names.short}: {chen}by the means alone."
+        f"{names.column}'s margin. {marks_said(names)}. {ruled}: {chen}by the means alone."
     )
     return Table("cells", "Every cell, judged", columns, tuple(rows), note, frozenset({0, 1}))
 
@@ -153,8 +155,8 @@ def targets_table(results: TransferResults) -> Table:
     """Return what each target measures, its margin and its dense network."""
     rows = tuple(
         (
-            *(t.name, t.headline, "higher" if t.higher_is_better else "lower", f"{t.margin:g}"),
-            _summary(t.dense, t),
+            *(t.name, t.headline, "higher" if t.higher_is_better else "lower"),
+            *(margin_said(t.margin, t.margin_share), _summary(t.dense, t)),
         )
         for t in results.targets
     )
@@ -187,7 +189,7 @@ def overlap_table(results: TransferResults) -> Table:
 
 
 def overlap_layers_table(results: TransferResults) -> Table:
-    """Return the overlap tensor by tensor, over the pairs of task sources; no rows for edges."""
+    """Return the overlap tensor by tensor, over the pairs of searched sources; none for edges."""
     found = () if results.of_backbones else results.overlaps
     pairs = [o for o in found if "one-shot" not in (o.a, o.b)] or found
     names = list(dict.fromkeys(name for found in pairs for name in found.layers))
@@ -200,7 +202,7 @@ def overlap_layers_table(results: TransferResults) -> Table:
         spread = f"{min(values):.3f} to {max(values):.3f}"
         rows.append((name, f"{mean:.3f}", spread, f"{chance:.3f}"))
     columns = ("tensor", "mean Jaccard", "over pairs", "by chance")
-    note = "Over all pairs of task sources; each pair's own is in report.json."
+    note = "Over all pairs of searched sources; each pair's own is in report.json."
     return Table("overlap-layers", "Overlap by tensor", columns, tuple(rows), note)
 
 

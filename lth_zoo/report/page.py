@@ -6,33 +6,29 @@ import base64
 import json
 import math
 import re
-import secrets
-import shutil
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from lth_zoo.errors import BadInput, StoreError
+from lth_zoo.errors import BadInput
 from lth_zoo.trials.cells import Judged, TransferResults, judge_cells
 from lth_zoo.trials.results import Results
 
 from . import costs, matrix, series, tables, words
 from .figures import Picture, pictures
+from .folder import DATA, KIND, PAGE, TEXT, check_free, replacing
 from .graphs import graph_findings, graph_pictures, kept_table
 from .heatmap import transfer_pictures
+from .measures import agreement_table, measures_table
 from .plane import Plane, Spot, front_table, plane_findings, plane_table, planes, spots
 from .plane_figures import pareto_picture, plane_pictures
+from .samples import sample_pictures
 from .tables import Table
 
 if TYPE_CHECKING:
     from lth_zoo.trials.verdict import LevelVerdict
-
-PAGE, TEXT, DATA = "index.html", "report.md", "report.json"
-#: What ``report.json`` calls itself; only a folder that holds one is ever replaced.
-KIND = "lth-zoo report"
 
 
 @dataclass(frozen=True)
@@ -114,7 +110,7 @@ def write_report(
     sections: list[Part] = [_over(plane, next(slugs), arms) for plane in over]
     sections += [_section(each, next(slugs), arms) for each in results]
     sections += [_crossing(each, next(slugs)) for each in transfers]
-    with _replacing(out) as folder:
+    with replacing(out) as folder:
         for section in sections:
             for name, picture in section.images.items():
                 (folder / name).write_bytes(picture.light)
@@ -130,7 +126,7 @@ def _section(results: Results, slug: str, arms: Sequence[str]) -> Section:
     verdicts = judge(results)
     found = spots(results) if results.prunes_edges else []
     pareto = pareto_picture([found], arms)
-    every = [*pictures(results, arms), *graph_pictures(results)]
+    every = [*pictures(results, arms), *graph_pictures(results), *sample_pictures(results, arms)]
     drawn = {picture.name: picture for picture in every}
     order: list[Picture | Table | None] = [
         drawn.get("accuracy"),
@@ -138,6 +134,11 @@ def _section(results: Results, slug: str, arms: Sequence[str]) -> Section:
         tables.remarks_table(verdicts),
         tables.controls_table(results, verdicts),
         tables.accuracy_table(results),
+        drawn.get("samples"),
+        drawn.get("reconstructions"),
+        drawn.get("interpolation"),
+        measures_table(results),
+        agreement_table(results),
         pareto,
         front_table(found, series.decimals(results)) if pareto else None,
         drawn.get("removed-edges"),
@@ -299,52 +300,3 @@ def _finite(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_finite(item) for item in value]
     return value
-
-
-def check_free(out: Path) -> None:
-    """Assert that a report may be written there: a new or empty folder, or an older report.
-
-    Raises:
-        BadInput: it is a file, or holds anything that no report wrote.
-    """
-    if not out.exists():
-        return
-    if not out.is_dir():
-        raise BadInput(f"{out} is a file; give a folder for the report")
-    entries = {entry.name for entry in out.iterdir()}
-    if not entries:
-        return
-    try:
-        data = json.loads((out / DATA).read_text(encoding="utf-8"))
-        parts = [*data["recipes"], *data.get("transfers", ()), *data.get("planes", ())]
-        ours = {PAGE, TEXT, DATA, *(f for part in parts for f in part["figures"])}
-        if data["kind"] != KIND:
-            raise KeyError("kind")
-    except (OSError, ValueError, KeyError, TypeError):
-        raise BadInput(f"{out} is not empty and holds no report; give another folder") from None
-    if foreign := sorted(entries - ours):
-        raise BadInput(f"{out} also holds {foreign[0]!r}, which no report wrote; move it away")
-
-
-@contextmanager
-def _replacing(out: Path) -> Iterator[Path]:
-    """Yield a new folder beside ``out`` that takes its place when all went well."""
-    mark = secrets.token_hex(4)
-    fresh = out.with_name(f".{out.name}.{mark}.new")
-    aside = out.with_name(f".{out.name}.{mark}.old")
-    try:
-        fresh.mkdir(parents=True)
-        yield fresh
-        if out.exists():
-            out.rename(aside)
-        try:
-            fresh.rename(out)
-        except OSError:
-            if aside.exists():
-                aside.rename(out)
-            raise
-    except OSError as error:
-        raise StoreError(f"cannot write the report to {out}: {error}") from error
-    finally:
-        shutil.rmtree(fresh, ignore_errors=True)
-        shutil.rmtree(aside, ignore_errors=True)

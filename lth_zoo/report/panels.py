@@ -8,8 +8,9 @@ from dataclasses import replace
 from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 
-from lth_zoo.trials.results import DENSE, TICKET
+from lth_zoo.trials.results import DENSE, TICKET, Results
 
+from . import series
 from .series import Point, seeds_phrase
 from .style import Look
 
@@ -39,6 +40,27 @@ def draw_dense(axes: Axes, dense: Point | None, look: Mapping[str, Look]) -> Non
         colour = look[DENSE].colour
         axes.axhspan(dense.low, dense.high, color=colour, alpha=0.10, linewidth=0)
         axes.axhline(dense.mean, color=colour, linestyle="--", linewidth=1.2, label=DENSE)
+
+
+def draw_floor(grid: Any, results: Results, colour: str) -> str:
+    """Draw the headline of real data where a panel reaches it; return the caption's sentence.
+
+    ``grid`` are panels, (rows, sides); those below the first row show everything, so this too.
+    """
+    floor = series.floor(results)
+    if floor is None:
+        return ""
+    reached = False
+    for axes in grid.flat:
+        low, high = axes.get_ylim()
+        if axes not in grid[0] or low <= floor <= high:
+            reached = True
+            axes.axhline(floor, color=colour, linestyle=(0, (1, 3)), linewidth=1.2, zorder=1)
+            place = {"transform": axes.get_yaxis_transform(), "ha": "right", "va": "bottom"}
+            axes.text(0.995, floor, "real against real", color=colour, fontsize=8, **place)
+    shown = f"{floor:.{series.decimals(results)}f}"
+    what = f"the {results.headline} of one sample of real images against another, {shown}"
+    return f" Thin dots: {what}." if reached else f" Out of the frame: {what}."
 
 
 def draw_arms(

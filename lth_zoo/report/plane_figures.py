@@ -155,7 +155,7 @@ def plane_pictures(plane: Plane, arms: Sequence[str]) -> list[Picture]:
     caption = (
         f"Test {first.headline}, mean ± one sample standard deviation, and the number of seeds. "
         "Colour: the difference from dense in margins, blue is better, logarithmic beyond one "
-        f"margin of {first.margin:g}. ✓: {rule_words(plane.every)}. Where all of one is kept, "
+        f"margin of {first.margin:.4g}. ✓: {rule_words(plane.every)}. Where all of one is kept, "
         "the ticket's other half is undone."
     )
 

@@ -120,6 +120,26 @@ def layer_densities(results: Results, level: int) -> dict[str, float]:
     return {**means, "all": statistics.fmean(shares[""])} if means else {}
 
 
+def floor(results: Results) -> float | None:
+    """Return the mean over runs of ``HEADLINE_floor``, the headline of real data; None without one.
+
+    It is what the metric says of two samples of real images: no model is to be better.
+    """
+    name = f"{results.headline}_floor"
+    values = [run.metrics.get("test", {}).get(name, math.nan) for run in results.runs]
+    known = [value for value in values if math.isfinite(value)]
+    return statistics.fmean(known) if known else None
+
+
+def margin_said(margin: float, share: float) -> str:
+    """Return a margin in words; ``share`` is what it is of the dense mean, or 0.
+
+    >>> margin_said(0.3, 0), margin_said(0.198765, 0.05)
+    ('0.3', '0.1988 (5 % of the dense mean)')
+    """
+    return f"{margin:.4g}" + (f" ({100 * share:g} % of the dense mean)" if share else "")
+
+
 def decimals(results: Results) -> int:
     """Return how many decimals show the headline metric: 2, more where the margin is tiny."""
     if results.margin <= 0:
@@ -148,6 +168,15 @@ def window(
         limits = (low, high)
     pad = 0.05 * (limits[1] - limits[0]) or 0.01 * abs(high) or 1.0
     return limits[0] - pad, limits[1] + pad, cut
+
+
+def stretched(limits: tuple[float, float], to: float | None) -> tuple[float, float]:
+    """Return y-limits that reach a value, unless that would make them much wider."""
+    low, high = limits
+    if to is None or max(low - to, to - high) > 0.6 * (high - low):
+        return limits
+    pad = 0.05 * (high - low)
+    return min(low, to - pad), max(high, to + pad)
 
 
 def best_ticket(results: Results) -> Point | None:

@@ -78,6 +78,9 @@ def accuracy_table(results: Results) -> Table:
         left = left_cells(next(filter(None, at), None), edges, NONE)
         cells = [mean_cell(p, digits, usual=usual) if p else NONE for p in at]
         rows.append((str(level), *left, *cells))
+    if (real := series.floor(results)) is not None:
+        none = left_cells(None, edges, NONE)
+        rows.append(("real against real", *none, *([number(real, digits)] * len(arms))))
     better = "higher" if results.higher_is_better else "lower"
     note = (
         f"Mean ± one sample standard deviation; {series.seeds_phrase([usual])}, or the number in "
@@ -127,11 +130,15 @@ def verdict_table(results: Results, verdicts: Sequence[LevelVerdict]) -> Table:
     heads = (*sparsity_heads(results.prunes_edges), *_kept_heads(results))
     columns = (
         *("level", *heads, "verdict", "ticket - dense"),
-        *(f"{_level_of_trust(verdicts)} interval", "p", "in 1 sd", "≥ dense"),
+        *(f"{_level_of_trust(verdicts)} interval", "p", "in 1 sd", f"{_no_worse(results)} dense"),
     )
     title = "Verdicts: the ticket against dense"
     note = _verdict_note(results, verdicts)
     return Table("verdicts", title, columns, rows, note, frozenset({1 + len(heads)}))
+
+
+def _no_worse(results: Results) -> str:
+    return "≥" if results.higher_is_better else "≤"
 
 
 def _kept_heads(results: Results) -> tuple[str, ...]:
@@ -170,9 +177,11 @@ def _verdict_note(results: Results, verdicts: Sequence[LevelVerdict]) -> str:
         return ""
     verdict = verdicts[0].verdict
     return (
-        f"Margin {results.margin:g}. p: {verdict.against.test} one-sided t test that the ticket "
+        f"Margin {series.margin_said(results.margin, results.margin_share)}. "
+        f"p: {verdict.against.test} one-sided t test that the ticket "
         f"is not worse than dense by the margin, level after level until one fails (alpha "
-        f"{verdict.alpha:g}). In 1 sd (of dense) and ≥ dense are the rules the field uses."
+        f"{verdict.alpha:g}). In 1 sd (of dense) and {_no_worse(results)} dense are the rules the "
+        "field uses."
     )
 
 

@@ -1,4 +1,4 @@
-"""What the parts of a transfer matrix are called: tasks and tickets, or backbones and edges."""
+"""What the parts of a matrix are called: tasks and tickets, backbones and edges, or models."""
 
 from __future__ import annotations
 
@@ -51,19 +51,30 @@ BACKBONES = Names(
     chance="as many edges",
     hidden=(*_HIDDEN, "model"),
 )
+MAKERS = Names(
+    row="mask from",
+    on="in",
+    column="model",
+    own="the model's own ticket",
+    short="own ticket",
+    others="cells of another source",
+    overlap="kept weights of the decoders and generators",
+    chance="the same densities in every tensor",
+    hidden=(*_HIDDEN, "model", "only"),
+)
 
 
 def names_of(results: TransferResults) -> Names:
     """Return the words for a matrix."""
-    return BACKBONES if results.of_backbones else TASKS
+    return BACKBONES if results.of_backbones else MAKERS if results.of_makers else TASKS
 
 
 def transfer_name(results: TransferResults) -> str:
     """Return the recipe's name, or the model or the task that all of it is about."""
     recipe = results.recipe
-    if results.of_backbones:
-        name = recipe.get("name")
-        return f"{name}: backbones" if name else f"backbones on {recipe['task']}"
+    if results.of_backbones or results.of_makers:
+        name, what = recipe.get("name"), "backbones" if results.of_backbones else "models"
+        return f"{name}: {what}" if name else f"{what} on {recipe['task']}"
     return str(recipe.get("name") or f"transfer of {recipe['model']}")
 
 
@@ -77,6 +88,16 @@ def asked(results: TransferResults) -> str:
             f"The edges of {counted(len(results.targets), 'backbone')}, by degree and at random, "
             f"under each backbone on {recipe['task']} at {edges} graph sparsity, {seeds}: edges "
             f"alone, found beside {sparsity} weight sparsity, with every weight kept."
+        )
+    if results.of_makers:
+        start = {
+            "mask": "the model's own start",
+            "mask+start": "the start that the mask was found from",
+        }[results.carry]
+        return (
+            f"Masks of the network that makes images, of {counted(len(results.targets), 'model')}, "
+            f"one-shot and random, in each model on {recipe['task']} at {sparsity} sparsity of "
+            f"that network, {seeds}: on {start}, the other network dense."
         )
     carried = {
         "mask": "the masks alone, on theta_0",
@@ -92,12 +113,23 @@ def asked(results: TransferResults) -> str:
     )
 
 
+def no_worse(results: TransferResults) -> tuple[str, str]:
+    """Return the sign and the words of a mean that is no worse, as the targets' metrics go."""
+    directions = {target.higher_is_better for target in results.targets}
+    if len(directions) > 1:
+        return "no worse than", "at least as good as"
+    return ("≥", "at least") if True in directions else ("≤", "at most")
+
+
 def rule(results: TransferResults, hits: int, ruled: int) -> str:
-    """Return how many cells have at least the mean of the target's own ticket."""
+    """Return how many cells' means are no worse than that of the target's own ticket."""
+    words = no_worse(results)[1]
     if results.of_backbones:
-        return f"Mean at least that on the backbone's own edges: {hits} of {ruled}."
+        return f"Mean {words} that on the backbone's own edges: {hits} of {ruled}."
+    if results.of_makers:
+        return f"Mean {words} that of the model's own ticket: {hits} of {ruled}."
     return (
-        "By the rule of Chen et al. 2020 (mean at least the same-task ticket's), "
+        f"By the rule of Chen et al. 2020 (mean {words} the same-task ticket's), "
         f"{hits} of {ruled} transfer."
     )
 
@@ -105,7 +137,7 @@ def rule(results: TransferResults, hits: int, ruled: int) -> str:
 def transfer_limits(results: Sequence[TransferResults]) -> tuple[str, ...]:
     """Return what a reader must not take from matrices."""
     said = []
-    if any(not found.of_backbones for found in results):
+    if any(names_of(found) is TASKS for found in results):
         said.append(
             "Transfer: a cell without a mark is undecided, not equal. All sources have the same "
             "sparsity, the target's own start, head and data order, and no hyper-parameters tuned "
@@ -116,6 +148,12 @@ def transfer_limits(results: Sequence[TransferResults]) -> tuple[str, ...]:
             "Backbones: a cell without a mark is undecided, not equal. All have the recipe's "
             "hyper-parameters, tuned for none of them, and every weight: a ticket that prunes "
             "weights too can order the edges otherwise."
+        )
+    if any(found.of_makers for found in results):
+        said.append(
+            "Models that make images: a cell without a mark is undecided, not equal. All have the "
+            "recipe's hyper-parameters, tuned for none of them, and metrics of different models "
+            "are not compared. One-shot and random masks train from the model's own start."
         )
     return tuple(said)
 

@@ -93,7 +93,8 @@ def summary_table(found: Sequence[tuple[Results, Sequence[LevelVerdict]]]) -> Ta
 def limits(found: Sequence[Results]) -> tuple[str, ...]:
     """Return what a reader must not take from these numbers."""
     seeds = series.seeds_phrase(len({run.seed for run in results.runs}) for results in found)
-    margins = ", ".join(dict.fromkeys(f"{r.margin:g} ({r.headline})" for r in found))
+    said = [f"{series.margin_said(r.margin, r.margin_share)} ({r.headline})" for r in found]
+    margins = ", ".join(dict.fromkeys(said))
     graph = (
         "Graph sparsity counts the edges of the task's graph, self-loops apart, and the splits, "
         "features and labels are those of the whole graph. Fewer edges save aggregation, which is "

@@ -58,8 +58,9 @@ class Cell:
 
     @property
     def constant(self) -> tuple[int, ...]:
-        """The seeds whose network answers one thing whatever it is asked."""
-        return tuple(run.seed for run in self.runs if "constant" in run.flags)
+        """The seeds whose network answers, or makes, one thing whatever it is asked."""
+        alike = {"constant", "collapsed"}
+        return tuple(run.seed for run in self.runs if alike.intersection(run.flags))
 
     @property
     def kept(self) -> float | None:
@@ -76,21 +77,27 @@ class Cell:
 
 @dataclass(frozen=True)
 class Target:
-    """A task, or a backbone on the task, that tickets are brought to: how it is measured, dense."""
+    """A task, or a backbone on the task, that tickets are brought to: how it is measured, dense.
+
+    ``margin`` is in the metric's unit; ``margin_share`` is the share of the dense mean that it is
+    by the task's own word, else 0.
+    """
 
     name: str
     headline: str
     higher_is_better: bool
     margin: float
     dense: Cell
+    margin_share: float = 0.0
 
 
 @dataclass(frozen=True)
 class TransferResults:
     """A whole matrix as measured; ``cells`` hold each target's own ticket too.
 
-    Sources and targets are tasks; or, where ``carry`` is ``edges``, backbones on one task. The
-    own ticket of a backbone is then its edges alone, with every weight.
+    Sources and targets are tasks; or, where ``axis`` is ``model``, models on one task. Where
+    ``carry`` is ``edges`` they are backbones: the own ticket is then its edges alone, with every
+    weight. Else they make images, and the own ticket is of the network that does.
     """
 
     recipe: dict[str, Any]
@@ -101,11 +108,17 @@ class TransferResults:
     overlaps: tuple[Overlap, ...] = ()
     notes: tuple[str, ...] = ()
     cost: dict[str, float] = field(default_factory=dict)
+    axis: str = "task"
 
     @property
     def of_backbones(self) -> bool:
         """Whether edges were brought from backbone to backbone, and not tickets between tasks."""
         return self.carry == GRAPH_MASK
+
+    @property
+    def of_makers(self) -> bool:
+        """Whether tickets of decoders and generators were brought from model to model."""
+        return self.axis == "model" and not self.of_backbones
 
     def cell(self, source: str, target: str) -> Cell:
         """Return one cell."""

@@ -9,17 +9,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import BadInput, DataError
+from ..errors import BadInput, DataError, StoreError
 from ..experiment import Arm, Experiment
 from ..formats import load_tensors
 from ..given import pretrained_start
 from ..jobs import TICKET, Job, graph, iterations_of
 from ..masks import DATA, Masks
 from ..protocols import SPLITS, Task, task_of
-from ..session import LOG, MASKS, cached_task
+from ..session import IMAGES, LOG, MASKS, task_for
 from ..store import Entry, Store
 from .kept_graph import Kept, portrait
-from .results import Results, Run
+from .results import DENSE, Images, Results, Run, margin_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -40,17 +40,21 @@ def collect(
     read from the folder ``data``; where it is not at hand, ``graph`` is None, with a warning.
     """
     recipe = experiment.recipe
-    task = task_of(recipe.task)
+    by = task_of(recipe.task).yardstick(recipe.model)
     failed = dict(failed or {})
     runs = [run for arm in experiment.arms if (run := _run(arm, store, failed)) is not None]
+    dense = [run.metrics.get("test", {}) for run in runs if run.arm == DENSE]
+    margin, share = margin_of(by, [m[by.headline] for m in dense if by.headline in m])
     return Results(
         recipe=recipe.to_dict(),
-        headline=task.headline,
-        higher_is_better=task.higher_is_better,
-        margin=task.margin,
+        headline=by.headline,
+        higher_is_better=by.higher_is_better,
+        margin=margin,
         runs=_sized(runs),
         cost=cost(experiment, store),
         graph=_graph(experiment, store, data) if any(run.edges for run in runs) else None,
+        margin_share=share,
+        images=_images(experiment, store) if any(run.pictures for run in runs) else None,
     )
 
 
@@ -83,11 +87,35 @@ def _run(arm: Arm, store: Store, failed: Mapping[str, str]) -> Run | None:
         layers=layers,
         edges=edges[0] if edges else None,
         flags=tuple(found["flags"]),
+        pictures=str((entry.folder / IMAGES).relative_to(store.root)) if IMAGES in entry else "",
     )
 
 
 def _curve(entry: Entry) -> list[dict[str, float]]:
     return [json.loads(line) for line in entry.read(LOG).decode().splitlines()]
+
+
+def _images(experiment: Experiment, store: Store) -> Images | None:
+    """Return what dense and every arm at the last level made, of the first seed that got there.
+
+    A damaged file is left out, with a warning.
+    """
+    made = [(arm, store.entry(arm.goal, [IMAGES])) for arm in experiment.arms]
+    shown = [(arm, entry) for arm, entry in made if entry is not None]
+    if not shown:
+        return None
+    last = max(arm.level.index for arm, _ in shown)
+    seed = next(arm.seed for arm, _ in shown if arm.level.index == last)
+    found = {}
+    for arm, entry in shown:
+        if arm.seed == seed and arm.level.index in (0, last):
+            try:
+                tensors, _ = load_tensors(entry.read(IMAGES), IMAGES)
+            except StoreError as error:
+                print(f"lth-zoo: warning: no pictures of {arm.name}: {error}", file=sys.stderr)
+                continue
+            found[arm.name] = {name: tensor.numpy() for name, tensor in tensors.items()}
+    return Images(seed, last, found)
 
 
 def _sized(runs: list[Run]) -> list[Run]:
@@ -102,7 +130,7 @@ def _graph(experiment: Experiment, store: Store, data: Path | None) -> dict[str,
     """Return what the first seed's masks keep of the task's graph; None where it cannot be said."""
     recipe = experiment.recipe
     try:
-        task = cached_task(recipe.task, data, recipe.model, recipe.max_length)
+        task = task_for(recipe, data)
         if not experiment.fingerprint.startswith(task.fingerprint()):
             raise DataError(f"the data of {recipe.task!r} is not what it was")
         whole = task.graph()

@@ -13,6 +13,7 @@ from ..session import MASKS
 from ..store import Store
 from .cells import Cell, CellRun, Target, TransferResults
 from .overlap import Packed, overlaps, packed
+from .results import margin_of
 from .transfer_study import TransferStudy
 
 #: Cells of a target may differ by this share of the weights they remove without a word.
@@ -27,18 +28,21 @@ def collect_transfer(
     A run that neither ended nor failed is left out; its cell stays, with fewer runs.
     """
     failed = failed or {}
+    targets = tuple(_target(matrix, name, store, failed) for name in matrix.targets)
+    headlines = {target.name: target.headline for target in targets}
     cells: dict[tuple[str, str], list[CellRun]] = {}
     for one in matrix.cells:
         runs = cells.setdefault((one.source, one.target), [])
-        runs += _runs(one.goal, one.seed, store, failed)
+        runs += _runs(one.goal, one.seed, headlines[one.target], store, failed)
     jobs = matrix.jobs
     entries = [entry for job in jobs if (entry := store.entry(job)) is not None]
     found = tuple(Cell(s, t, tuple(runs)) for (s, t), runs in cells.items())
     return TransferResults(
         recipe=matrix.recipe.to_dict(),
         sources=matrix.sources,
-        targets=tuple(_target(matrix, name, store, failed) for name in matrix.targets),
+        targets=targets,
         carry=matrix.carry,
+        axis=matrix.axis,
         cells=found,
         overlaps=overlaps(_packed(matrix, store), matrix.footing.roles),
         notes=(*matrix.footing.notes, *_kept_note(found), *_machine_note(entries)),
@@ -52,19 +56,23 @@ def collect_transfer(
 
 
 def _target(matrix: TransferStudy, name: str, store: Store, failed: Mapping[str, str]) -> Target:
-    task = task_of(matrix.recipe_of(name).task)
+    recipe = matrix.recipe_of(name)
+    by = task_of(recipe.task).yardstick(recipe.model)
     arms = matrix.dense_of(name)
-    runs = [run for a in arms for run in _runs(a.goal, a.seed, store, failed)]
+    runs = [run for a in arms for run in _runs(a.goal, a.seed, by.headline, store, failed)]
     dense = Cell(DENSE, name, tuple(runs))
-    return Target(name, task.headline, task.higher_is_better, task.margin, dense)
+    margin, share = margin_of(by, dense.values.values())
+    return Target(name, by.headline, by.higher_is_better, margin, dense, share)
 
 
-def _runs(goal: Job, seed: int, store: Store, failed: Mapping[str, str]) -> Iterator[CellRun]:
+def _runs(
+    goal: Job, seed: int, headline: str, store: Store, failed: Mapping[str, str]
+) -> Iterator[CellRun]:
     """Yield the run that a training was, or why it failed."""
     entry = store.entry(goal)
     if entry is not None:
         result = entry.json()
-        value = result["metrics"]["test"][task_of(goal.config["task"]).headline]
+        value = result["metrics"]["test"][headline]
         masks = {name: (kept, size) for name, (kept, size) in result["masks"].items()}
         weights = [count for name, count in masks.items() if not name.startswith(DATA)]
         kept, size = sum(k for k, _ in weights), sum(n for _, n in weights)
@@ -86,7 +94,7 @@ def _packed(matrix: TransferStudy, store: Store) -> Iterator[dict[str, Packed]]:
             entry = store.entry(job, (MASKS,)) if job is not None else None
             if entry is not None:
                 masks = load_masks(entry.read(MASKS))
-                found[source] = packed(masks, matrix.footing.roles, matrix.footing.prefix)
+                found[source] = packed(masks, matrix.footing.roles, matrix.prefix_of(source))
         yield found
 
 

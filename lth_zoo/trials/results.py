@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from dataclasses import asdict, dataclass, field, replace
+from typing import TYPE_CHECKING, Any
 
 from ..jobs import DENSE, TICKET
+from ..protocols import Yardstick
 
-__all__ = ["DENSE", "TICKET", "Results", "Run", "mean_sd"]
+if TYPE_CHECKING:
+    import numpy as np
+
+__all__ = ["DENSE", "TICKET", "Results", "Run", "margin_of", "mean_sd"]
+
+#: Fields that most results do not use, and what they are then: they are left out of JSON.
+_UNUSED = {"graph": None, "edges": None, "margin_share": 0.0, "pictures": ""}
 
 
 @dataclass(frozen=True)
@@ -20,7 +28,8 @@ class Run:
     of the lowest validation loss; ``layers`` maps a prunable name to (kept, total);
     ``edges`` the same of a graph's edges, None where none are pruned;
     ``flags`` names what is degenerate about the run (``diverged``, ``constant``,
-    ``collapsed-layer``); ``error`` says why it failed, with empty metrics.
+    ``collapsed-layer``); ``error`` says why it failed, with empty metrics. ``pictures`` is the
+    file, below the store, of the images that a generative model made; empty where it made none.
     """
 
     arm: str
@@ -38,6 +47,7 @@ class Run:
     edges: tuple[int, int] | None = None
     flags: tuple[str, ...] = ()
     error: str = ""
+    pictures: str = ""
 
     @property
     def density(self) -> float:
@@ -56,11 +66,26 @@ class Run:
 
 
 @dataclass(frozen=True)
+class Images:
+    """What one seed's generative models made, dense and every arm at one level.
+
+    ``arms`` maps an arm to name -> uint8, (..., channels, height, width); the names are
+    ``samples``, ``interpolation``, ``originals`` and ``reconstructions``.
+    """
+
+    seed: int
+    level: int
+    arms: dict[str, dict[str, np.ndarray]]
+
+
+@dataclass(frozen=True)
 class Results:
     """Every run of one recipe, with what is needed to judge and to report them.
 
-    ``graph`` says what the tickets kept of a graph, as plain data
-    (:mod:`lth_zoo.trials.kept_graph`); None where no edge was pruned.
+    ``margin`` is in the metric's own unit; where it is so much because the task states a share of
+    the dense mean, ``margin_share`` is that share, else 0. ``graph`` says what the tickets kept of
+    a graph, as plain data (:mod:`lth_zoo.trials.kept_graph`); None where no edge was pruned.
+    ``images`` are in no JSON, which names the files they are from.
     """
 
     recipe: dict[str, Any]
@@ -70,6 +95,8 @@ class Results:
     runs: list[Run]
     cost: dict[str, float] = field(default_factory=dict)
     graph: dict[str, Any] | None = None
+    margin_share: float = 0.0
+    images: Images | None = field(default=None, compare=False, repr=False)
 
     @property
     def prunes_edges(self) -> bool:
@@ -97,12 +124,12 @@ class Results:
         return {r.seed: r.metrics[split][metric] for r in self.select(arm, level)}
 
     def to_json(self) -> dict[str, Any]:
-        """Return plain data; what is about graphs is left out where there is none."""
-        data = asdict(self)
+        """Return plain data, without the images, and without what most results do not use."""
+        data = asdict(replace(self, images=None))
+        del data["images"]
         for found in (data, *data["runs"]):
-            for name in ("graph", "edges"):
-                if found.get(name, 0) is None:
-                    del found[name]
+            for name in [n for n, unused in _UNUSED.items() if n in found and found[n] == unused]:
+                del found[name]
         return data
 
     @classmethod
@@ -120,6 +147,22 @@ class Results:
             for r in data["runs"]
         ]
         return cls(**{**data, "runs": runs})
+
+
+def margin_of(by: Yardstick, dense: Iterable[float]) -> tuple[float, float]:
+    """Return the margin in the metric's own unit, and the share of the dense mean it is, or 0.
+
+    ``dense`` are the dense runs' values; those that are not finite do not count. Where the margin
+    is a share and there is no dense mean, or it is 0, the share stands for the margin: nothing
+    can be judged then, and a margin has to be a positive number.
+
+    >>> margin_of(Yardstick("cfd", False, 0.05, relative=True), [3.9, 4.1])
+    (0.2, 0.05)
+    """
+    if not by.relative:
+        return by.margin, 0.0
+    known = [value for value in dense if math.isfinite(value)]
+    return (abs(mean_sd(known)[0]) * by.margin if any(known) else by.margin), by.margin
 
 
 def mean_sd(values: Iterable[float]) -> tuple[float, float, int]:
