@@ -37,6 +37,7 @@ from lth_zoo.store import Store
 
 #: recipe -> (head of its key, number of jobs)
 RECIPES: dict[str, tuple[str, int]] = {
+    "ae-mnist": ("d8a820792ca3f4f1", 291),
     "bert-glue": ("b763e1465b530af0", 200),
     "bert-mini-pydocs": ("ffa8a925c4c49fb6", 38),
     "bert-mlm": ("869edc25a6ea81b0", 180),
@@ -45,6 +46,7 @@ RECIPES: dict[str, tuple[str, int]] = {
     "conv2-cifar10": ("53192d851790401d", 910),
     "conv4-cifar10": ("7d5b346b54754598", 910),
     "conv6-cifar10": ("6cb318371536b81e", 910),
+    "dcgan-mnist": ("8eb0411b4ab30418", 271),
     "gat-cora": ("44d88bff3594af91", 408),
     "gat-photo": ("165d77601f0dc9cc", 129),
     "gat-pubmed": ("f111041f45e8c3f7", 408),
@@ -62,6 +64,9 @@ RECIPES: dict[str, tuple[str, int]] = {
     "quick-conv": ("45fc1d1feb7896d7", 315),
     "resgcn-arxiv": ("8322bf9ed2080aaa", 126),
     "resnet20-cifar10": ("09fdb80f2e03063c", 339),
+    "sngan-cifar10": ("2073ef78cf1305ca", 236),
+    "vae-digits": ("9e7bedd4109ad87e", 45),
+    "vae-mnist": ("711cd409d18f96f7", 271),
     "vgg16-cifar10": ("082a3b14ad6f3ef6", 579),
 }
 
