@@ -136,10 +136,12 @@ def default_prunable(model: nn.Module) -> dict[str, Prunable]:
 
     Chosen by module type, not by name, PyTorch Geometric's among them; a tensor shared by two
     modules is listed once; the last one has the role ``output``, as have all of a graph
-    convolution that it is in. Biases and norms are not prunable.
+    convolution that it is in. Under spectral norm it is the raw weight, before the division.
+    Biases and norms are not prunable. The axis is that of the layer's outputs.
 
     Raises:
-        BadInput: a layer has no size before its first call.
+        BadInput: a layer has no size before its first call, or its weight is computed from
+            other tensors (weight norm).
     """
     from torch.nn.parameter import UninitializedParameter
 
@@ -149,14 +151,15 @@ def default_prunable(model: nn.Module) -> dict[str, Prunable]:
     for layer, module in model.named_modules():
         role, tensors = next(((r, t) for kind, r, t in kinds if isinstance(module, kind)), ("", ()))
         for tensor in tensors:
-            weight = getattr(module, tensor, None)
-            if weight is None or id(weight) in seen:
+            raw = _raw(module, tensor)
+            if raw is None or id(weight := module.get_parameter(raw)) in seen:
                 continue
-            name = f"{layer}.{tensor}" if layer else tensor
+            name = f"{layer}.{raw}" if layer else raw
             if isinstance(weight, UninitializedParameter):
                 raise BadInput(f"{name!r} has no size before its first call: give its layer one")
             seen.add(id(weight))
-            found[name] = Prunable(layer, role, depth=len(found))
+            axis = 1 if isinstance(module, _transposed()) else 0
+            found[name] = Prunable(layer, role, depth=len(found), axis=axis)
     if found:
         place = _last_place(model, found)
         for name, entry in found.items():
@@ -174,11 +177,43 @@ def _kinds() -> list[tuple[type, str, tuple[str, ...]]]:
 
     kinds: list[tuple[type, str, tuple[str, ...]]] = [(nn.Linear, "linear", ("weight",))]
     kinds += [(kind, "conv", ("weight",)) for kind in (nn.Conv1d, nn.Conv2d, nn.Conv3d)]
+    kinds += [(kind, "conv", ("weight",)) for kind in _transposed()]
     for place, name, tensors in _GEOMETRIC:
         kind = getattr(sys.modules.get(place), name, None)
         if kind is not None:
             kinds.append((kind, "linear", tensors))
     return kinds
+
+
+def _transposed() -> tuple[type, ...]:
+    """Return the convolutions whose weight is (inputs, outputs, ...)."""
+    from torch import nn
+
+    return nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d
+
+
+def _raw(module: nn.Module, tensor: str) -> str | None:
+    """Return the parameter that a weight is, or that spectral norm divides; None where none.
+
+    Its name is below the module. The weight itself is not touched: reading it under spectral norm
+    in training mode runs a power iteration.
+
+    Raises:
+        BadInput: the weight is computed in another way.
+    """
+    if tensor in module._parameters:
+        return tensor if module._parameters[tensor] is not None else None
+    rules: Any = getattr(module, "parametrizations", {})
+    if tensor in rules and [type(rule).__name__ for rule in rules[tensor]] == ["_SpectralNorm"]:
+        return f"parametrizations.{tensor}.original"
+    if f"{tensor}_u" in module._buffers:  # torch.nn.utils.spectral_norm, by hooks
+        return f"{tensor}_orig"
+    if tensor not in rules and not hasattr(module, tensor):
+        return None
+    raise BadInput(
+        f"the {tensor} of {type(module).__name__} is computed from other tensors: of these, only "
+        "spectral norm's raw weight can be pruned; fold the others in first"
+    )
 
 
 def head_of(model: nn.Module, prunable: Mapping[str, Prunable]) -> frozenset[str]:

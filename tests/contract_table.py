@@ -60,6 +60,10 @@ ADAPTERS: dict[str, list[tuple[str, Signature]]] = {
         ("gcnii-4x3", Signature((6,), 10, "nodes")),
         ("resgcn-3x8", Signature((6,), 10, "nodes")),
     ],
+    "generative": [
+        (f"{base}-8x0.1", Signature((1, 8, 8), 64, "images"))
+        for base in ("ae-linear", "ae-conv", "vae", "resnet-vae", "dcgan", "sngan", "resnet-gan")
+    ],
 }
 
 #: task -> a function (folder of real data or None, empty folder) that makes it, or skips
