@@ -12,7 +12,8 @@ from typing import NamedTuple
 
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.nn.utils.parametrizations import spectral_norm
+from torch.nn.utils.parametrizations import _SpectralNorm
+from torch.nn.utils.parametrize import register_parametrization
 
 from lth_zoo.adapters.networks import scaled
 
@@ -255,6 +256,16 @@ def xavier(network: nn.Module) -> None:
                 nn.init.zeros_(module.bias)
 
 
+class SpectralNorm(_SpectralNorm):
+    """torch's own, but for a layer whose last weight is pruned: it stays 0, not 0 / 0."""
+
+    def forward(self, weight: Tensor) -> Tensor:
+        """Return the weight over its largest singular value."""
+        empty = ~weight.detach().any()
+        normed: Tensor = super().forward(weight + empty)
+        return normed * ~empty
+
+
 def spectral(network: nn.Module) -> None:
     """Put spectral norm on every layer (Miyato et al. 2018), one power iteration a forward pass.
 
@@ -262,5 +273,5 @@ def spectral(network: nn.Module) -> None:
     iteration are buffers, which a state dict holds.
     """
     for module in list(network.modules()):
-        if isinstance(module, _LAYERS):
-            spectral_norm(module)
+        if isinstance(module, nn.Linear | nn.Conv2d):
+            register_parametrization(module, "weight", SpectralNorm(module.weight))

@@ -54,13 +54,14 @@ class Part:
 class Units:
     """Equal structured units of one layer: the heads of an attention, the neurons of an FFN.
 
-    ``parts`` are the slices that vanish together when a unit does, the reader's last. ``scale``
+    Those of one ``role`` (head, neuron, channel) compete over all layers. ``parts`` are the
+    slices that vanish together when a unit does, the reader's last. ``scale``
     names the norm weight whose entries score the units, empty where there is none; ``beside`` is
     where else units have entries: biases and a norm's tensors, which no mask covers.
     """
 
     layer: str
-    role: Literal["head", "neuron", "channel"]
+    role: str
     depth: int
     count: int
     parts: tuple[Part, ...]
@@ -204,7 +205,7 @@ def _raw(module: nn.Module, tensor: str) -> str | None:
     if tensor in module._parameters:
         return tensor if module._parameters[tensor] is not None else None
     rules: Any = getattr(module, "parametrizations", {})
-    if tensor in rules and [type(rule).__name__ for rule in rules[tensor]] == ["_SpectralNorm"]:
+    if tensor in rules and all(_is_spectral_norm(rule) for rule in rules[tensor]):
         return f"parametrizations.{tensor}.original"
     if f"{tensor}_u" in module._buffers:  # torch.nn.utils.spectral_norm, by hooks
         return f"{tensor}_orig"
@@ -214,6 +215,10 @@ def _raw(module: nn.Module, tensor: str) -> str | None:
         f"the {tensor} of {type(module).__name__} is computed from other tensors: of these, only "
         "spectral norm's raw weight can be pruned; fold the others in first"
     )
+
+
+def _is_spectral_norm(rule: nn.Module) -> bool:
+    return any(kind.__name__ == "_SpectralNorm" for kind in type(rule).__mro__)
 
 
 def head_of(model: nn.Module, prunable: Mapping[str, Prunable]) -> frozenset[str]:

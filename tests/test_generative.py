@@ -14,6 +14,7 @@ from torch.nn.utils.parametrizations import spectral_norm
 from toys import pruned_are_zero, same, some_masks
 
 from lth_zoo.adapters.generative import DESIGNS, Generative, channels_of, parse
+from lth_zoo.adapters.generative_networks import spectral
 from lth_zoo.errors import BadInput
 from lth_zoo.masks import Masks
 from lth_zoo.protocols import Signature, adapter_of, default_prunable
@@ -295,6 +296,25 @@ def test_the_vectors_of_the_power_iteration_are_state_and_come_back_to_the_bit()
     other.train().discriminator(x)
     model.train().discriminator(x)
     assert same(other.state_dict(), model.state_dict())
+
+
+def test_spectral_norm_is_torchs_own_and_an_emptied_layer_stays_zero():
+    torch.manual_seed(0)
+    ours, theirs = nn.Linear(5, 4), nn.Linear(5, 4)
+    theirs.load_state_dict(ours.state_dict())
+    for layer, norm in ((ours, spectral), (theirs, spectral_norm)):
+        torch.manual_seed(1)
+        norm(layer)
+    for _ in range(3):
+        assert ours.weight.equal(theirs.weight)
+    assert same(ours.state_dict(), theirs.state_dict())
+    with torch.no_grad():
+        ours.parametrizations.weight.original.zero_()
+    for _ in range(2):
+        ours(torch.rand(3, 5)).sum().backward()
+        assert (ours.weight == 0).all()
+    assert (ours.parametrizations.weight.original.grad == 0).all()
+    assert all(t.isfinite().all() for t in ours.state_dict().values())
 
 
 @pytest.mark.parametrize("base", DESIGNS)
