@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from lth_zoo.errors import BadInput, unknown
 from lth_zoo.graph_models import ANSWERS
 from lth_zoo.protocols import Adapter, Signature
-from lth_zoo.prunable import Part, Prunable, Units, check_fit
+from lth_zoo.prunable import Prunable, Units, channels_under, check_fit
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -124,13 +124,9 @@ class Generative(Adapter):
         return {n: replace(entry, role=n.partition(".")[0]) for n, entry in found.items()}
 
     def units(self, model: nn.Module) -> list[Units]:
-        """Return the channels under batch norm that exactly one layer reads, of both networks.
-
-        A linear layer that makes or reads a map has as many rows or columns a channel as the map
-        has places.
-        """
-        layers = {entry.layer: (n, entry) for n, entry in self.prunable(model).items()}
-        return [_units(model, layers, channels) for channels in channels_of(model)]
+        """Return the channels under batch norm that exactly one layer reads, of both networks."""
+        prunable = self.prunable(model)
+        return [channels_under(model, prunable, *channels) for channels in channels_of(model)]
 
     def head(self, model: nn.Module) -> frozenset[str]:  # noqa: ARG002 - none has one
         """Return nothing: both networks are rewound and carried whole."""
@@ -190,35 +186,6 @@ def channels_of(model: nn.Module) -> Iterator[Channels]:
     for place, network in model.named_children():
         for channels in getattr(network, "channels", tuple)():
             yield type(channels)(*(f"{place}.{layer}" for layer in channels))
-
-
-def _units(
-    model: nn.Module, layers: Mapping[str, tuple[str, Prunable]], channels: Channels
-) -> Units:
-    """Return channels as units: rows of what makes them, entries of the norm, columns last."""
-    norm: Any = model.get_submodule(channels.norm)
-    count, sizes = norm.num_features, dict(model.named_parameters())
-
-    def part(layer: str, reads: bool) -> Part:
-        name, entry = layers[layer]
-        axis = 1 - entry.axis if reads else entry.axis
-        return Part(name, axis, sizes[name].shape[axis] // count)
-
-    made = part(channels.made, False)
-    biases = [n for n in (f"{channels.made}.bias",) if n in sizes]
-    tensors = ("weight", "bias", "running_mean", "running_var")
-    return Units(
-        channels.made,
-        "channel",
-        layers[channels.made][1].depth,
-        count,
-        (made, part(channels.read, True)),
-        scale=f"{channels.norm}.weight",
-        beside=(
-            *(Part(n, 0, made.width) for n in biases),
-            *(Part(f"{channels.norm}.{tensor}", 0) for tensor in tensors),
-        ),
-    )
 
 
 def _networks(design: Design, shape: Sequence[int], latent: int, width: float) -> tuple[Any, Any]:

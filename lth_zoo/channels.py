@@ -5,17 +5,18 @@ does not need it (Liu et al. 2017, arXiv 1708.06519). Every so many iterations t
 marked, as many as bring the weights down to the asked density, over all layers at once; when the
 marks have settled the search ends (You et al. 2020, arXiv 1909.11957; of generators Kalibhat et
 al. 2021, arXiv 2010.02350). Its config holds ``every``, ``window`` and ``threshold`` as that of
-``early-bird``, and ``strength``, ``score`` (``scale`` or ``random``) and ``density``.
+``early-bird``, and ``strength``, ``score`` (``scale`` or ``random``), ``scope`` and ``density``.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from fractions import Fraction
 from math import floor, prod
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -27,18 +28,15 @@ from .errors import BadInput
 from .hooks import Hook
 from .masks import Masks
 from .protocols import Adapter
-from .prunable import Units
+from .prunable import Prunable, Units
 from .scores import wide
 from .seeds import generator
-from .select import exact
+from .select import exact, round_half_up
 from .session import Session
 from .structured import keep_units, name_of, spread, summary
 
 if TYPE_CHECKING:
     from .train import Loop
-
-#: The one role of all units here: channels of every layer compete.
-CHANNEL: Final = "channel"
 
 
 def channels_job(session: Session) -> None:
@@ -50,7 +48,8 @@ def channels_job(session: Session) -> None:
     """
     config, model = session.config, session.build()
     covered = covered_of(config, session.adapter, model)
-    units, whole = scaled(session.adapter.units(model), covered), Masks.ones(model, covered)
+    units = scaled(session.adapter.units(model), covered, config["scope"])
+    whole = Masks.ones(model, covered)
     shapes = {name: tuple(mask.shape) for name, mask in whole.items()}
 
     def drawn(network: nn.Module) -> Masks:
@@ -63,7 +62,10 @@ def channels_job(session: Session) -> None:
 
 
 def check_channels(
-    config: Mapping[str, Any], adapter: Adapter, model: nn.Module, covered: Iterable[str]
+    config: Mapping[str, Any],
+    adapter: Adapter,
+    model: nn.Module,
+    covered: Mapping[str, Prunable],
 ) -> None:
     """Assert that a job's config can be met, before anything is trained for it.
 
@@ -71,26 +73,32 @@ def check_channels(
         BadInput: no channel has a norm scale, or one channel a layer is more than asked for.
     """
     whole = Masks.ones(model, covered)
-    units = scaled(adapter.units(model), whole)
+    units = scaled(adapter.units(model), covered, config["scope"])
     shapes = {name: tuple(mask.shape) for name, mask in whole.items()}
     fewest_removed([torch.zeros(u.count) for u in units], units, shapes, config["density"])
 
 
-def scaled(units: Sequence[Units], covered: Iterable[str]) -> list[Units]:
-    """Return the units that a norm scales and all of whose weights may be pruned, as channels.
+def scaled(
+    units: Sequence[Units], covered: Mapping[str, Prunable], scope: str = "global"
+) -> list[Units]:
+    """Return the units that a norm scales and all of whose weights may be pruned.
+
+    Their role says with which they compete: all of them, or with scope ``group`` those whose
+    layer has the same role in the family (a network of a GAN).
 
     Raises:
         BadInput: there are none.
     """
-    names, known = set(covered), [unit for unit in units if unit.scale]
-    found = [replace(u, role=CHANNEL) for u in known if all(p.tensor in names for p in u.parts)]
+    known = [unit for unit in units if unit.scale]
+    found = [u for u in known if all(part.tensor in covered for part in u.parts)]
     if not found:
         why = "lie in layers that the recipe does not prune" if known else "are not known"
         raise BadInput(
             f"no channel can be removed by its norm's scale: those of this model {why}; vgg-11, "
             "resnet-20, dcgan, vae and their like have batch norm between convolutions"
         )
-    return found
+    roles = [covered[u.parts[0].tensor].role if scope == "group" else "channel" for u in found]
+    return [replace(u, role=role) for u, role in zip(found, roles, strict=True)]
 
 
 def scores_of(config: Mapping[str, Any], model: nn.Module, units: Sequence[Units]) -> list[Tensor]:
@@ -111,31 +119,35 @@ def fewest_removed(
     """Keep as many channels, the highest scores over all layers, as the weights allow.
 
     That is the largest number that leaves at most ``density`` of the tensors in ``shapes``, in
-    which every layer keeps its best channel. Returns which units stay, by name.
+    which every layer keeps its best channel; units of one role compete, and every role keeps the
+    same share. Returns which units stay, by name.
 
     Raises:
         BadInput: one channel a layer leaves more.
     """
     size = sum(prod(shape) for shape in shapes.values())
+    totals, layers = Counter[str](), Counter(unit.role for unit in units)
+    for unit in units:
+        totals[unit.role] += unit.count
 
     def kept(channels: int) -> Masks:
-        return keep_units(scores, units, {CHANNEL: channels})
+        share = Fraction(channels, totals.total())
+        counts = {r: max(layers[r], round_half_up(share * n)) for r, n in totals.items()}
+        return keep_units(scores, units, counts)
 
     def weights(channels: int) -> int:
         stay = kept(channels)
         return left_of(lines_of(units, [stay[name_of(u)] for u in units], shapes), shapes)
 
-    least = len(units)
-    counts = range(least, sum(unit.count for unit in units) + 1)
-    fitting = bisect_right(counts, floor(exact(density) * size), key=weights)
+    fitting = bisect_right(range(totals.total() + 1), floor(exact(density) * size), key=weights)
     if not fitting:
-        reached = 1 - weights(least) / size
+        reached = 1 - weights(0) / size
         raise BadInput(
             f"sparsity {1 - float(exact(density)):.4g} is out of reach: with one channel left in "
-            f"each of {least} layers it is {reached:.4g}, for the other weights are in no channel "
-            "that may go"
+            f"each of {len(units)} layers it is {reached:.4g}, for the other weights are in no "
+            "channel that may go"
         )
-    return kept(counts[fitting - 1])
+    return kept(fitting - 1)
 
 
 class Pull(Hook):

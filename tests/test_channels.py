@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -68,6 +69,25 @@ def test_every_layer_keeps_its_best_channel_and_ties_the_first():
     assert kept(([0.1, 0.2, 0.3], [0.8, 0.9]), "12/20") == [[0, 0, 1], [1, 1]]
     assert kept(([0.1, 0.2, 0.3], [0.8, 0.9]), "7/20") == [[0, 0, 1], [0, 1]]
     assert kept(([0.5, 0.5, 0.5], [0.5, 0.5]), "7/20") == [[1, 0, 0], [1, 0]]
+
+
+def test_networks_that_do_not_compete_lose_the_same_share():
+    apart = [replace(unit, role=unit.layer) for unit in CHAIN]
+    scores = [torch.tensor([0.1, 0.2, 0.3]), torch.tensor([0.8, 0.9])]
+    found = {}
+    for density in ("19/20", "15/20", "7/20"):
+        masks = fewest_removed(scores, apart, SHAPES, density)
+        found[density] = [masks[f"{u.role}:{u.layer}"].int().tolist() for u in apart]
+    # 4 of 5 channels are 2.4 of 3 and 1.6 of 2; 3 of 5 are 1.8 of 3 and 1.2 of 2.
+    assert found["19/20"] == [[0, 1, 1], [1, 1]]
+    assert found["15/20"] == [[0, 1, 1], [0, 1]]
+    assert found["7/20"] == [[0, 0, 1], [0, 1]]
+    adapter, signature = adapter_of("dcgan-8x0.1"), Signature((1, 16, 16), 256, "images")
+    model = adapter.build("dcgan-8x0.1", signature)
+    units, covered = adapter.units(model), adapter.prunable(model)
+    roles = {unit.layer: unit.role for unit in scaled(units, covered, "group")}
+    assert roles == {layer: layer.partition(".")[0] for layer in roles}
+    assert {unit.role for unit in scaled(units, covered)} == {"channel"}
 
 
 def test_weights_of_what_stays_are_counted_over_all_axes():
@@ -146,7 +166,7 @@ def test_settled_channels_end_the_search_and_the_ticket_goes_on_from_there(tmp_p
     assert found["settled"]
     assert found["iterations"] == 6, "the window is full, and scales move slowly"
     assert found["distances"][-1] < 0.1
-    assert found["units"]["channel"] == {"1": [14, 30], "4": [10, 10]}
+    assert found["units"]["linear"] == {"1": [14, 30], "4": [10, 10]}
     drawn = state(store, level.masks)
     assert drawn.iteration == 6
     scale = drawn.state["2.weight"].abs()
@@ -230,7 +250,7 @@ def test_a_small_resnet_keeps_its_stream(tmp_path):
     whole = [n for n, m in masks.items() if m.all()]
     outside = {"conv.weight", "fc.weight", *(n for n in masks if "shortcut" in n)}
     assert outside <= set(whole)
-    channels = searched(store, levels["ticket"])["units"]["channel"]
+    channels = searched(store, levels["ticket"])["units"]["conv"]
     assert all(1 <= left <= of for left, of in channels.values())
     # Without the last that went it was more: no channel has more than 2 x 9 x 16 weights.
     assert masks.kept > 0.5 * masks.size - 2 * 9 * 16
@@ -286,7 +306,7 @@ def test_controls_shrink_as_far_as_their_masks_allow(tmp_path):
     # What was drawn anew is trained from the beginning, the rest from where the search stopped.
     iterations = {name: one["iterations"] for name, one in found.items()}
     assert iterations == dict.fromkeys(("ticket", *names), 36) | {"reinit": 40}
-    bad = searched(store, levels["inverted"])["units"]["channel"]
+    bad = searched(store, levels["inverted"])["units"]["linear"]
     assert bad["4"][0] == 1, "the largest scales go"
     assert searched(store, levels["random-scores"])["distances"] == [0.0]
     drawn = {

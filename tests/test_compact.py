@@ -59,6 +59,37 @@ def made(name, side):
     return model, units, (inputs, torch.arange(16) % 3)
 
 
+def test_a_gan_is_cut_in_both_networks():
+    """The generator ends where the discriminator begins: both learn, each by its own loss."""
+    adapter, signature = adapter_of("dcgan-8x0.1"), Signature((1, 16, 16), 256, "images")
+    with seeded(0, "init"):
+        model, noise = adapter.build("dcgan-8x0.1", signature), torch.randn(12, 8)
+    images, units = torch.rand(12, 1, 16, 16), adapter.units(model)
+    layers = ["discriminator.stages.1.conv", "generator.project", "generator.stages.0.conv"]
+    assert sorted(unit.layer for unit in units) == layers
+    masks = halved(model, units)
+    smaller, plan = compact(model, masks, units)
+    assert parameters_of(smaller) < 0.6 * parameters_of(model)
+    assert adapter.macs(smaller, images[:1]).keys() == masks.keys()
+    started(smaller, model, plan)
+    masks.apply_(model)
+    for twin, bound in ((model, masks.on(model)), (smaller, None)):
+        for _ in range(5):
+            fake = twin.generator(noise).sigmoid()
+            scores = twin.discriminator(images), twin.discriminator(fake)
+            (F.softplus(-scores[0]).mean() + F.softplus(scores[1]).mean()).backward()
+            if bound:
+                bound.grads_()
+            with torch.no_grad():
+                for name, parameter in twin.named_parameters():
+                    parameter -= (-0.05 if name.startswith("gen") else 0.05) * parameter.grad
+                    parameter.grad = None
+    assert close(narrow(Snapshot(clone_state(model)), plan).state, clone_state(smaller), 1e-4)
+    with torch.no_grad():
+        twins = [m.eval().generator(noise) for m in (model, smaller)]
+    assert torch.allclose(*twins, rtol=0, atol=1e-4)
+
+
 def halved(model, units, share="1/2"):
     """Masks that leave a share of the channels, by chance."""
     rng = torch.Generator().manual_seed(0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from ..chain import Chain
 from ..errors import BadInput
@@ -26,6 +26,9 @@ class ChannelEarlyBird(Finder):
     """Marks that are compared: the newest with those before it."""
     threshold: float = 0.1
     """Largest share of channels in which they may differ for the search to stop."""
+    scope: Literal["global", "group"] = "group"
+    """Where scales compete: over all layers, or within each network of the model (the same share
+    of its channels goes); a network of one kind is one group."""
     latest: str = "50%"
     """When the search stops at the latest, settled or not: iterations, or a share of a whole
     training."""
@@ -82,6 +85,7 @@ class ChannelEarlyBird(Finder):
             threshold=self.threshold,
             strength=self.strength,
             score="scale",
+            scope=self.scope,
             density=str(chain.density),
         )
         level = chain.retrain(self.rewind, masks, masks, 1)
