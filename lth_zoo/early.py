@@ -63,7 +63,7 @@ def settle(session: Session, model: nn.Module, drawn: Drawn, told: Told, *hooks:
         settling.restore(start)
     else:
         start = replace(session.snapshot("start"), iteration=config["begin"])
-    loop = Windowed(
+    loop = Loop(
         model,
         learned(session),
         build(Training, dict(config["training"])),
@@ -73,7 +73,7 @@ def settle(session: Session, model: nn.Module, drawn: Drawn, told: Told, *hooks:
         hooks=[*hooks, settling, Watch(session)],
         device=session.execution.device,
     )
-    loop.begin, loop.settling = config["begin"], settling
+    loop.begin = config["begin"]
     loop.run()
     with loop.averaged():
         masks, units = told(drawn(loop.model))
@@ -159,7 +159,7 @@ class Settling(Hook):
             if self.settled:
                 loop.end = loop.iteration
 
-    def save(self, snapshot: Snapshot) -> None:
+    def on_snapshot(self, loop: Loop, snapshot: Snapshot) -> None:  # noqa: ARG002 - the contract
         """Put the window into a checkpoint, 8 entries a byte."""
         for place, masks in enumerate(self.window):
             packed = masks.pack().items()
@@ -176,15 +176,3 @@ class Settling(Hook):
         shapes = snapshot.extra.pop("shapes")
         self.window.extend(Masks.unpack(bits, shapes) for _, bits in sorted(packed.items()))
         self.distances = snapshot.extra.pop("distances")
-
-
-class Windowed(Loop):
-    """A loop whose snapshots hold the window of masks too."""
-
-    settling: Settling
-
-    def snapshot(self) -> Snapshot:
-        """Return everything to continue from, cloned."""
-        snapshot = super().snapshot()
-        self.settling.save(snapshot)
-        return snapshot

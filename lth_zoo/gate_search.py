@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 
 from .coverage import covered_of, pools_of
-from .early import Settling, Windowed
+from .early import Settling
 from .edge_scores import ranks
 from .errors import Diverged
 from .gate_losses import with_distance
@@ -158,7 +158,7 @@ def _loop(
     if settling is not None and start is not None:
         settling.restore(start)
     fixed = {f"inner.{n}": m for n, m in before.weights.items()} if before is not None else {}
-    loop = (Windowed if settling else Loop)(
+    return Loop(
         model,
         task,
         build(Training, dict(config["training"])),
@@ -171,9 +171,6 @@ def _loop(
         groups=_groups(config, model),
         device=session.execution.device,
     )
-    if isinstance(loop, Windowed) and settling is not None:
-        loop.settling = settling
-    return loop
 
 
 def _groups(config: Mapping[str, Any], model: Gated) -> dict[str, dict[str, float]]:

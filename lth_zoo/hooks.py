@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .rewind import Snapshot
     from .train import Loop
 
 
@@ -32,6 +33,12 @@ class Hook:
 
     def on_row(self, loop: Loop, row: dict[str, float]) -> None:
         """After a look at the validation part."""
+
+    def on_snapshot(self, loop: Loop, snapshot: Snapshot) -> None:
+        """Whenever everything to continue from is taken: add what the hook continues from."""
+
+    def restore(self, snapshot: Snapshot) -> None:
+        """Before the loop is made, from a checkpoint: take out what ``on_snapshot`` added."""
 
     def on_end(self, loop: Loop) -> None:
         """After the last iteration."""

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from . import registry
 from .altered import with_random_labels
+from .best import Best
 from .carry import tied
 from .compact import Plan, expand, made_compact, narrow
 from .controls import Draft
@@ -27,7 +28,7 @@ from .rewind import Snapshot, clone_state
 from .scores import ScoreContext, score
 from .seeds import generator, seeded
 from .select import select
-from .session import IMAGES, LOG, MASKS, RESULT, STATE, Session
+from .session import IMAGES, LOG, MASKS, RESULT, STATE, LazyStates, Session
 from .store import Entry
 from .train import Loop
 from .watch import Watch, tracker
@@ -109,7 +110,10 @@ def train(session: Session) -> None:
     plan, about = Plan({}, masks), dict[str, Any]()
     if config.get("compact"):
         model, plan, about = made_compact(model, masks, session.adapter.units(model))
-    loop = trained(session, model, partial(_start, session, plan), masks=plan.masks)
+    # A rewind point is a place on the way, whatever the result of a whole training is.
+    best = config["keep"] != "snapshot" and config["training"].get("result") == "best"
+    hooks = [Best()] if best else []
+    loop = trained(session, model, partial(_start, session, plan), hooks, plan.masks)
     session.write_json(_measure(loop, config) | about)
     if config["keep"] != "snapshot":
         _show(session, loop)
@@ -134,14 +138,17 @@ def trained(
     Masks of a graph's edges are not the loop's: the task deals the graph that is left.
     ``options`` are the loop's own: groups.
     """
-    config = session.config
+    config, resumed = session.config, session.resume()
+    if resumed is not None:
+        for hook in hooks:
+            hook.restore(resumed)
     loop = Loop(
         model,
         learned(session, masks),
         build(Training, dict(config["training"])),
         seed=config["seed"],
         masks=masks,
-        start=session.resume() or start(),
+        start=resumed or start(),
         end=config["end"],
         hooks=[*hooks, Watch(session), *tracker(session)],
         device=session.execution.device,
@@ -286,18 +293,6 @@ def _loss_of(task: Task, model: nn.Module, seed: int) -> Callable[[nn.Module, An
     objective = task.objectives(model)[0]
     noise = generator(seed, "prune", "noise")
     return lambda network, batch: objective.loss(network, batch, noise)
-
-
-class LazyStates(dict[str, Mapping[str, Tensor]]):
-    """State name -> tensors of the input job behind it, read on first use."""
-
-    def __init__(self, roles: Mapping[str, str], session: Session) -> None:
-        super().__init__()
-        self._roles, self._session = roles, session
-
-    def __missing__(self, name: str) -> Mapping[str, Tensor]:
-        self[name] = self._session.snapshot(self._roles[name]).state
-        return self[name]
 
 
 # -- control -------------------------------------------------------------------------------

@@ -56,6 +56,8 @@ class Training:
     """Decay of a moving average of the weights, which is then what is evaluated and pruned."""
     evaluate_every: int = 100
     """Iterations between two looks at the validation part."""
+    result: Literal["last", "best"] = "last"
+    """What a training gives: its last state, or that of the lowest validation loss of all looks."""
     accumulation: int = 1
     """Batches whose gradients are averaged into one step."""
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
@@ -107,11 +109,10 @@ class Training:
             )
 
     def plain(self) -> dict[str, Any]:
-        """Return plain data as it stands in jobs: betas only where they are set."""
+        """Return plain data as it stands in jobs: betas and result only where they are set."""
         data = asdict(self)
-        if self.betas is None:
-            del data["betas"]
-        return data
+        usual = {"betas": None, "result": "last"}
+        return {k: v for k, v in data.items() if k not in usual or v != usual[k]}
 
     def rate_at(self, iteration: int) -> float:
         """Return the learning rate of one iteration, counted from 0.

@@ -229,6 +229,18 @@ class Session:
         }
 
 
+class LazyStates(dict[str, "Mapping[str, Tensor]"]):
+    """State name -> tensors of the input job behind it, read on first use."""
+
+    def __init__(self, roles: Mapping[str, str], session: Session) -> None:
+        super().__init__()
+        self._roles, self._session = roles, session
+
+    def __missing__(self, name: str) -> Mapping[str, Tensor]:
+        self[name] = self._session.snapshot(self._roles[name]).state
+        return self[name]
+
+
 def public_tensors(state: Mapping[str, Tensor], public: Checkpoint, prefix: str) -> dict[str, str]:
     """Return which tensors of a state are bit for bit a checkpoint's: name -> its name there."""
     theirs = public.load()

@@ -20,14 +20,12 @@ from torch import Tensor, nn
 from .backend import backend_for, grouped, optimizer_for
 from .errors import Diverged, LthZooError
 from .hooks import Hook, overridden
+from .ledger import Ledger
 from .masks import Enforcer, Masks, elementwise, unwrap
 from .protocols import Objective, Task
 from .recipe import Training
 from .rewind import Snapshot, clone_state, load_optimizer, optimizer_tensors
 from .seeds import derive, generator, seeded
-
-#: Losses are kept on the device and looked at this often: no synchronisation in between.
-LOSS_WINDOW = 50
 
 
 @dataclass
@@ -80,13 +78,12 @@ class Loop:
         self.iteration = start.iteration if start else begin
         self.begin, self.end = begin, training.iterations if end is None else end
         self.rows: list[dict[str, float]] = []
-        self._pending: list[tuple[int, Tensor]] = []
         model.to(self.backend.device)
         task.to(self.backend.device)
         self.names = {p: n for n, p in model.named_parameters()}
         self.parts = self._build_parts(groups or {})
         self.average = self._start_average()
-        self._loss_sums, self._loss_count = [0.0] * len(self.parts), 0
+        self.ledger = Ledger([part.objective.name for part in self.parts])
         self.masks: Masks | None = None
         self.enforcer: Enforcer | None = None
         if start is not None:
@@ -135,7 +132,7 @@ class Loop:
         self.rows = list(start.extra.get("rows", []))
         self.backend.load_scaler(start.extra.get("scaler") or {})
         if "losses" in start.extra:
-            *self._loss_sums, self._loss_count = start.extra["losses"]
+            self.ledger.load(start.extra["losses"])
         if "python" in start.extra:
             version, numbers, gauss = start.extra["python"]
             self._generators = ((version, tuple(numbers), gauss), start.extra["numpy"])
@@ -192,7 +189,9 @@ class Loop:
             losses.append(loss.detach())
             for parameter in part.others:
                 parameter.requires_grad_(True)
-        self._record(losses[0] if len(losses) == 1 else torch.stack(losses))
+        if training.accumulation > 1:
+            losses = [training.accumulation * loss for loss in losses]
+        self.ledger.add(iteration, losses)
         if self.average and self.training.average is not None:
             with torch.no_grad():
                 values = [p.detach() for p in self.average]
@@ -247,36 +246,13 @@ class Loop:
 
     # -- looking ----------------------------------------------------------------------------
 
-    def _record(self, loss: Tensor) -> None:
-        if self.training.accumulation > 1:
-            loss = loss * self.training.accumulation
-        self._pending.append((self.iteration, loss))
-        if len(self._pending) == LOSS_WINDOW:
-            self._flush()
-
-    def _flush(self) -> None:
-        if not self._pending:
-            return
-        iterations, pending = zip(*self._pending, strict=True)
-        rows = torch.stack(pending).reshape(len(pending), -1).tolist()
-        for iteration, losses in zip(iterations, rows, strict=True):
-            for part, loss in zip(self.parts, losses, strict=True):
-                if not np.isfinite(loss):
-                    whose = f"the loss {part.objective.name}" if len(losses) > 1 else "the loss"
-                    raise Diverged(f"diverged: {whose} is {loss} at iteration {iteration}")
-        for losses in rows:  # one by one: the sums must not depend on where the windows end
-            for place, loss in enumerate(losses):
-                self._loss_sums[place] += loss
-        self._loss_count += len(rows)
-        self._pending.clear()
-
     def check(self) -> None:
         """Assert what must always hold: finite losses and weights, exact zeros.
 
         Raises:
             Diverged: a loss or weight, pruned positions included, is not finite.
         """
-        self._flush()
+        self.ledger.flush()
         for name, parameter in self.model.named_parameters():
             if not torch.isfinite(parameter.detach()).all():
                 raise Diverged(f"diverged: {name!r} is not finite at iteration {self.iteration}")
@@ -288,13 +264,9 @@ class Loop:
         row: dict[str, float] = {
             "iteration": self.iteration,
             "learning_rate": self.training.rate_at(self.iteration - 1),
-            "train_loss": self._loss_sums[-1] / max(1, self._loss_count),
+            **self.ledger.means(),
         }
-        if len(self.parts) > 1:
-            means = (total / max(1, self._loss_count) for total in self._loss_sums)
-            names = (f"train_loss_{part.objective.name}" for part in self.parts)
-            row |= zip(names, means, strict=True)
-        self._loss_sums, self._loss_count = [0.0] * len(self.parts), 0
+        self.ledger.clear()
         row |= {f"validation_{k}": v for k, v in self.evaluate("validation").items()}
         self.rows.append(row)
         for hook in self._hooks["on_row"]:
@@ -324,25 +296,28 @@ class Loop:
 
     def snapshot(self) -> Snapshot:
         """Return everything to continue from, cloned."""
-        self._flush()
+        self.ledger.flush()
         optimizer: dict[str, Tensor] = {}
         for part in self.parts:
             prefix = f"{part.objective.name}:"
             optimizer |= optimizer_tensors(unwrap(part.optimizer), self.names, prefix)
         name, keys, *rest = np.random.get_state()  # noqa: NPY002
-        return Snapshot(
+        snapshot = Snapshot(
             state=clone_state(self.model),
             iteration=self.iteration,
             optimizer=optimizer,
             average={self.names[p]: v.cpu().clone() for p, v in self.average.items()},
             extra={
                 "rows": list(self.rows),
-                "losses": [*self._loss_sums, self._loss_count],
+                "losses": self.ledger.state(),
                 "scaler": self.backend.scaler_state(),
                 "python": random.getstate(),
                 "numpy": [name, np.asarray(keys).tolist(), *rest],
             },
         )
+        for hook in self._hooks["on_snapshot"]:
+            hook(self, snapshot)
+        return snapshot
 
     def final_state(self) -> dict[str, Tensor]:
         """Return the trained state, averaged weights in place of live ones if there are any."""

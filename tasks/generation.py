@@ -10,8 +10,9 @@ from __future__ import annotations
 import copy
 import hashlib
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -149,11 +150,11 @@ class Generation(Task):
             Objective(
                 "discriminator",
                 critic,
-                lambda m: m.discriminator.parameters(),
+                part_of("discriminator"),
                 repeats=set_.critic,
                 averaged=False,
             ),
-            Objective("generator", maker, lambda m: m.generator.parameters(), batch="shared"),
+            Objective("generator", maker, part_of("generator"), batch="shared"),
         ]
 
     def settings(self, model: nn.Module) -> Settings:
@@ -199,7 +200,7 @@ class Generation(Task):
         """Return a judge; trained here where none was handed in."""
         if not self._judges:
             states = {str(i): self._train(spec) for i, spec in enumerate(self.judges())}
-            self.judged_by({i: (lambda state=state: state) for i, state in states.items()})
+            self.judged_by({i: partial(dict, state) for i, state in states.items()})
         key = list(self._judges)[number]
         load, judge = self._judges[key]
         if judge is None:
@@ -297,6 +298,16 @@ def settings_of(model: Any, options: Mapping[str, Any], name: str) -> Settings:
     if odd := [key for key in options if key not in own]:
         raise BadInput(f"task {name!r}: {odd[0]} is no setting of model kind {kind!r}")
     return Settings(**{**own, **options})
+
+
+def part_of(name: str) -> Callable[[Any], Iterable[nn.Parameter]]:
+    """Return what takes the parameters of a network out of a model."""
+
+    def taken(model: Any) -> Iterable[nn.Parameter]:
+        found: Iterable[nn.Parameter] = model.get_submodule(name).parameters()
+        return found
+
+    return taken
 
 
 def kind_of(model: Any) -> str:

@@ -132,7 +132,7 @@ def pictures(task: Generation, model: Any) -> dict[str, Tensor]:
     """
     import torch
 
-    found = {}
+    found: dict[str, Tensor] = {}
     if model.kind != "ae":
         found |= {"samples": made(model, 32), "interpolation": interpolated(model)}
     if model.kind != "gan":
