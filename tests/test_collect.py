@@ -212,7 +212,7 @@ def test_images_are_those_of_one_seed_dense_and_the_last_level(store, results, t
     assert "warning: no pictures of shuffle" in capsys.readouterr().err
 
 
-def test_images_are_of_the_first_seed_that_got_to_the_last_level(store, tmp_path):
+def test_images_are_of_the_first_seed_whose_ticket_got_furthest(store, tmp_path):
     root = shutil.copytree(store, tmp_path / "store")
     one = experiment(tiny.recipe(**FIELDS))
     dense = [arm for arm in one.arms if arm.name == "dense"]
@@ -223,6 +223,8 @@ def test_images_are_of_the_first_seed_that_got_to_the_last_level(store, tmp_path
     found = collect(one, Store(root)).images
     assert (found.seed, found.level) == (1, 1)
     assert list(found.arms) == ["dense", "ticket", "shuffle"]
+    pictured(root, [arm for arm in one.arms if arm.name == "shuffle" and arm.level.index == 2])
+    assert collect(one, Store(root)).images.level == 1, "a control alone shows nothing of a ticket"
 
 
 def test_without_images_there_are_none(results):

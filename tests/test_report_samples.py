@@ -222,7 +222,7 @@ def _with_floor(results: Results, value: float | None) -> Results:
 
 def test_further_metrics_are_means_by_arm_at_the_last_level(whole: Results) -> None:
     table = measures.measures_table(whole)
-    assert table.columns == ("metric", DENSE, TICKET, *CONTROLS)
+    assert table.columns == ("metric", "better", DENSE, TICKET, *CONTROLS)
     rows = {row[0]: row[1:] for row in table.rows}
     assert "density (Naeem et al. 2020)" in rows
     assert not {"cfd", "loss", "density", "cfd, real against real"} & rows.keys()
@@ -230,7 +230,11 @@ def test_further_metrics_are_means_by_arm_at_the_last_level(whole: Results) -> N
     assert rows["kernel distance (Bińkowski et al. 2018)"][-1].startswith(
         f"{sum(values) / 5:.4f} ± "
     )
-    assert rows["memorised (nearest neighbour is a training image)"] == ("0 ± 0",) * 5
+    assert rows["memorised share (Alaa et al. 2022)"] == ("lower", *["0 ± 0"] * 5)
+    assert [row[:2] for row in table.rows[:2]] == [
+        ("cfd by judge 1", "lower"),
+        ("cfd by judge 2", "lower"),
+    ]
     assert "41.0 % of the weights remain" in table.note
 
 
@@ -260,6 +264,24 @@ def test_judges_agree_as_far_as_spearman_says(whole: Results) -> None:
     assert table.rows[0][2:] == (f"{np.corrcoef(ranks)[0, 1]:.3f}", str(len(whole.runs)))
     same = [replace(r, metrics={"test": {**r.metrics["test"], "cfd_1": 2.0}}) for r in whole.runs]
     assert measures.agreement_table(replace(whole, runs=same)).rows[0][2] == tables.NONE
+    assert measures.agreement_table(replace(whole, runs=whole.runs[:2])).rows == ()
+
+
+def test_what_is_of_one_distance_stands_together() -> None:
+    vae = generated({TICKET: 0.0}, 2)
+    runs = []
+    for one in vae.runs:
+        test = one.metrics["test"]
+        runs.append(replace(one, metrics={"test": {"nelbo": test["cfd"], "kl": 3.0, **test}}))
+    table = measures.measures_table(replace(vae, headline="nelbo", runs=runs))
+    assert [row[:2] for row in table.rows[:6]] == [
+        ("kl (nats)", tables.NONE),
+        ("cfd", "lower"),
+        ("cfd, real against real", tables.NONE),
+        ("cfd by judge 1", "lower"),
+        ("cfd by judge 2", "lower"),
+        ("kernel distance (Bińkowski et al. 2018)", "lower"),
+    ]
 
 
 # -- lower is better -----------------------------------------------------------------------

@@ -15,15 +15,24 @@ from .tables import NONE, Table, number
 
 #: Fewer further metrics than this need no table.
 LEAST = 3
-#: What a metric is called here, where the word means something else too, or is from a paper.
+#: Fewer runs than this have no rank correlation.
+FEW = 3
+#: Metric -> what it is called here, where the word means something else too or is from a paper,
+#: and which way it is better.
 NAMES = {
-    "kid": "kernel distance (Bińkowski et al. 2018)",
-    "precision": "precision (Kynkäänniemi et al. 2019)",
-    "recall": "recall (Kynkäänniemi et al. 2019)",
-    "density": "density (Naeem et al. 2020)",
-    "coverage": "coverage (Naeem et al. 2020)",
-    "iwae": "importance-weighted bound (Burda et al. 2016)",
-    "memorised": "memorised (nearest neighbour is a training image)",
+    "cfd": ("cfd", "lower"),
+    "kid": ("kernel distance (Bińkowski et al. 2018)", "lower"),
+    "precision": ("precision (Kynkäänniemi et al. 2019)", "higher"),
+    "recall": ("recall (Kynkäänniemi et al. 2019)", "higher"),
+    "density": ("density (Naeem et al. 2020)", "higher"),
+    "coverage": ("coverage (Naeem et al. 2020)", "higher"),
+    "entropy": ("entropy of the classes (nats)", "higher"),
+    "memorised": ("memorised share (Alaa et al. 2022)", "lower"),
+    "reconstruction": ("reconstruction (nats)", "lower"),
+    "kl": ("kl (nats)", ""),
+    "iwae": ("importance-weighted bound (Burda et al. 2016)", "lower"),
+    "mse": ("squared error", "lower"),
+    "accuracy": ("accuracy of a judge", "higher"),
 }
 
 
@@ -44,33 +53,47 @@ def measures_table(results: Results) -> Table:
     at = {arm: runs for arm, runs in at.items() if runs}
     names = _further(results, [run for runs in at.values() for run in runs])
     few = len(names) < LEAST or not generative(results)
-    rows = [] if few else [(_named(name), *_cells(name, list(at.values()))) for name in names]
+    rows = [] if few else [(*named(name), *_cells(name, list(at.values()))) for name in names]
     left = percent(1 - results.select("ticket", last)[0].sparsity) if last else "100"
     counts = series.seeds_phrase(len(runs) for runs in at.values())
     note = f"Mean ± one sample standard deviation over {counts}; {left} % of the weights remain."
     title = f"Other test metrics at level {last}"
-    return Table("measures", title, ("metric", *at), tuple(rows), note)
+    columns, words = ("metric", "better", *at), frozenset({0, 1})
+    return Table("measures", title, columns, tuple(rows), note, words)
 
 
 def _further(results: Results, runs: Sequence[Run]) -> list[str]:
-    """Return the test metrics besides the headline, its floor and the loss, in their order."""
+    """Return the test metrics besides the headline, its floor and the loss.
+
+    In the order they were written, but all that is of one distance together.
+    """
     shown = {results.headline, f"{results.headline}_floor", "loss"}
-    names = dict.fromkeys(name for run in runs for name in run.metrics.get("test", {}))
-    return [name for name in names if name not in shown]
+    known = list(dict.fromkeys(name for run in runs for name in run.metrics.get("test", {})))
+    names = [name for name in known if name not in shown]
+    return sorted(names, key=lambda n: known.index(b if (b := parts(n)[0]) in known else n))
 
 
-def _named(metric: str) -> str:
-    """Return what a metric is called in a table.
+def parts(metric: str) -> tuple[str, str]:
+    """Return what a metric is of, and the end that says of whom.
 
-    >>> _named("density"), _named("cfd_floor"), _named("cfd_1"), _named("active_units")
-    ('density (Naeem et al. 2020)', 'cfd, real against real', 'cfd by judge 1', 'active units')
+    >>> parts("cfd_floor"), parts("cfd_1"), parts("active_units")
+    (('cfd', 'floor'), ('cfd', '1'), ('active_units', ''))
     """
     base, _, end = metric.rpartition("_")
-    if base and end == "floor":
-        return f"{base}, real against real"
-    if base and end.isdigit():
-        return f"{base} by judge {end}"
-    return NAMES.get(metric, metric.replace("_", " "))
+    return (base, end) if base and (end == "floor" or end.isdigit()) else (metric, "")
+
+
+def named(metric: str) -> tuple[str, str]:
+    """Return what a metric is called in a table, and which way it is better.
+
+    >>> named("density"), named("cfd_1"), named("active_units")
+    (('density (Naeem et al. 2020)', 'higher'), ('cfd by judge 1', 'lower'), ('active units', '—'))
+    """
+    base, end = parts(metric)
+    if end == "floor":
+        return f"{base}, real against real", NONE
+    name, better = NAMES.get(base, (metric.replace("_", " "), ""))
+    return f"{base} by judge {end}" if end else name, better or NONE
 
 
 def _cells(name: str, arms: Sequence[Sequence[Run]]) -> list[str]:
@@ -95,7 +118,7 @@ def agreement_table(results: Results) -> Table:
     """Return the rank correlation of one distance by several judges, over all runs.
 
     ``cfd``, ``cfd_1`` and ``cfd_2`` are one distance by three classifiers. No rows where there is
-    one judge, or where the models make no images.
+    one judge, too few runs, or where the models make no images.
     """
     rows = []
     runs = [run for run in results.runs if not run.error]
@@ -103,7 +126,8 @@ def agreement_table(results: Results) -> Table:
         for a, b in itertools.combinations(names, 2):
             pairs = [(_value(run, a), _value(run, b)) for run in runs]
             pairs = [pair for pair in pairs if all(map(math.isfinite, pair))]
-            rows.append((_by(a), _by(b), _spearman(pairs), str(len(pairs))))
+            if len(pairs) >= FEW:
+                rows.append((_by(a), _by(b), _spearman(pairs), str(len(pairs))))
     note = (
         "Spearman's rank correlation over all runs of the recipe, of the same distance by "
         "classifiers that differ in their seed. 1: they put the runs into one order."
@@ -120,13 +144,13 @@ def _judged(runs: Sequence[Run]) -> list[list[str]]:
 
 
 def _by(metric: str) -> str:
-    base, _, judge = metric.rpartition("_")
-    return f"{base} by judge {judge}" if base and judge.isdigit() else f"{metric} by judge 0"
+    base, judge = parts(metric)
+    return f"{base} by judge {judge or 0}"
 
 
 def _spearman(pairs: Sequence[tuple[float, float]]) -> str:
     from scipy.stats import spearmanr
 
-    if len(pairs) < 3 or any(len(set(side)) < 2 for side in zip(*pairs, strict=True)):
+    if any(len(set(side)) < 2 for side in zip(*pairs, strict=True)):
         return NONE
     return number(float(spearmanr(*zip(*pairs, strict=True)).statistic), 3)

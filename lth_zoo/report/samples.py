@@ -63,7 +63,7 @@ def sample_pictures(results: Results, arms: Iterable[str] = ()) -> list[Picture]
     shown = {
         "samples": (
             "Samples by arm",
-            f"{at} All images of a column are of the same noise. {values} {better}",
+            f"{at} The same place in every block is the same noise. {values} {better}",
             samples,
         ),
         "reconstructions": (

@@ -96,16 +96,17 @@ def _curve(entry: Entry) -> list[dict[str, float]]:
 
 
 def _images(experiment: Experiment, store: Store) -> Images | None:
-    """Return what dense and every arm at the last level made, of the first seed that got there.
+    """Return what dense and every arm at the ticket's last level made, of its first seed there.
 
-    A damaged file is left out, with a warning.
+    Where no ticket made any, of the first that did. A damaged file is left out, with a warning.
     """
     made = [(arm, store.entry(arm.goal, [IMAGES])) for arm in experiment.arms]
     shown = [(arm, entry) for arm, entry in made if entry is not None]
     if not shown:
         return None
-    last = max(arm.level.index for arm, _ in shown)
-    seed = next(arm.seed for arm, _ in shown if arm.level.index == last)
+    tickets = [arm for arm, _ in shown if arm.name == TICKET] or [shown[0][0]]
+    last = max(arm.level.index for arm in tickets)
+    seed = next(arm.seed for arm in tickets if arm.level.index == last)
     found = {}
     for arm, entry in shown:
         if arm.seed == seed and arm.level.index in (0, last):
