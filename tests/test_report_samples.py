@@ -198,8 +198,12 @@ def test_the_floor_is_in_the_figure_the_caption_and_the_table_of_levels(whole: R
     near = _with_floor(whole, 3.6)
     assert drawn(near)[0] == [[name], [name]]
     gentle = generated({TICKET: 0.1}, 3)
-    assert drawn(gentle)[0] == [[]]
-    assert "Out of the frame: the cfd of one sample" in drawn(gentle)[1]
+    assert drawn(gentle)[0] == [[], [name]], "real data is far: a second panel reaches it"
+    assert "collapse" not in drawn(gentle)[1]
+    assert drawn(_with_floor(gentle, 3.8))[0] == [[name]]
+    blind = replace(gentle, runs=[one for one in gentle.runs if one.arm != DENSE])
+    assert drawn(blind)[0] == [[]]
+    assert "Out of the frame: the cfd of one sample" in drawn(blind)[1]
     without = _with_floor(whole, None)
     assert drawn(without)[0] == [[], []]
     assert "real" not in drawn(without)[1]

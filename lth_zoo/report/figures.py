@@ -81,7 +81,7 @@ def draw_accuracy(figure: Figure, results: Results, look: Mapping[str, Look]) ->
     """Draw the headline test metric of every arm against the share of weights remaining.
 
     The frame is chosen around the dense network, so that Occam's hill shows; where arms
-    collapse out of it, a second panel has the full range.
+    collapse out of it, or real data is far, a second panel has the full range.
     """
     arms = _arms(results)
     dense = series.dense_point(results)
@@ -89,7 +89,9 @@ def draw_accuracy(figure: Figure, results: Results, look: Mapping[str, Look]) ->
         return ""
     shown = [p for found in arms.values() for p in found] + ([dense] if dense else [])
     frame = _frame(results, shown, dense)
-    cut = bool(frame and frame[2])
+    collapsed, real = bool(frame and frame[2]), series.floor(results)
+    far = bool(frame and real is not None and not frame[0] <= real <= frame[1])
+    cut = collapsed or far
     figure.set_size_inches(WIDTH, 6.4 if cut else 4.6)
     grid, dots = _sided(figure, results, arms, dense, look, cut)
     for side in range(grid.shape[1]):
@@ -103,7 +105,10 @@ def draw_accuracy(figure: Figure, results: Results, look: Mapping[str, Look]) ->
     better = "Higher" if results.higher_is_better else "Lower"
     return (
         f"{panels.spread_words(shown, dense)}{dots}{margin}{floor}"
-        + (" Arms that collapse leave the upper frame; the lower panel has all of them." * cut)
+        + (
+            " Arms that collapse leave the upper frame; the lower panel has all of them."
+            * collapsed
+        )
         + f" {better} is better."
     )
 
