@@ -65,5 +65,5 @@ def test_only_parts_of_a_model_are_pruned() -> None:
 def test_an_unknown_part_is_named() -> None:
     with pytest.raises(BadInput, match="unknown part of the model 'genrator'; did you mean 'gen"):
         experiment(recipe(model="dcgan-4x0.02", task="generation/digits", only=("genrator",)))
-    with pytest.raises(BadInput, match="unknown part of the model 'decoder'.* generator"):
+    with pytest.raises(BadInput, match=r"unknown part of the model 'decoder'.* generator"):
         experiment(recipe(model="dcgan-4x0.02", task="generation/digits", only=("decoder",)))

@@ -17,7 +17,7 @@ from lth_zoo.cli.demo import SOURCES
 from lth_zoo.cli.options import Running, workers_of
 from lth_zoo.cli.progress import Bar
 from lth_zoo.errors import BadInput, TicketError
-from lth_zoo.given import pretrained_start
+from lth_zoo.given import judges_of, pretrained_start
 from lth_zoo.parse import load
 from lth_zoo.recipe import shipped
 from lth_zoo.runs import recipe_key
@@ -182,13 +182,16 @@ def test_demo(capsys, tmp_path, monkeypatch):
 
     made = Bert().pretraining("bert-mini").training | {"iterations": 4, "warmup": 0}
     monkeypatch.setattr("lth_zoo.adapters.bert._MINI_TRAINING", made)
+    monkeypatch.setattr("lth_zoo.tasks.generation.SMALL", (10, 64))
     pretrained_start.cache_clear()
+    judges_of.cache_clear()
     monkeypatch.setattr("lth_zoo.cli.demo.load", short)
     monkeypatch.chdir(tmp_path)
     answer = tiny.cli(capsys, "demo", "--workers", 0, "--json")
     pretrained_start.cache_clear()
+    judges_of.cache_clear()
     assert answer.code == 0
-    assert len(answer.json["runs"]) == 4
+    assert len(answer.json["runs"]) == 5
     assert {cell["source"] for cell in answer.json["transfer"]["judged"]} >= set(SOURCES)
     assert all(run["verdicts"] for run in answer.json["runs"])
     assert answer.json["failed"] == []

@@ -14,6 +14,7 @@ from lth_zoo.errors import BadInput
 from lth_zoo.experiment import Experiment, experiment
 from lth_zoo.finders import GanIMP
 from lth_zoo.formats import load_masks, load_tensors
+from lth_zoo.given import judges_of
 from lth_zoo.jobs import TICKET, Job
 from lth_zoo.recipe import Recipe, Training
 from lth_zoo.session import IMAGES, MASKS, Execution, read_state
@@ -27,7 +28,9 @@ TRAINING = Training(iterations=4, batch_size=8, learning_rate=1e-3, evaluate_eve
 def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(generation, "SMALL", (20, 64))
+        judges_of.cache_clear()
         yield Store(tmp_path_factory.mktemp("gan"))
+    judges_of.cache_clear()
 
 
 def study(policy: str, **fields: Any) -> Experiment:
@@ -117,7 +120,7 @@ def test_judges_are_trained_once_for_all(store: Store) -> None:
 def test_what_cannot_be(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="goes on from the trained weights of both networks"):
         GanIMP(discriminator="fresh", rewind="learning-rate")
-    with pytest.raises(BadInput, match="for models with a generator, and 'vae-4x0.05' has"):
+    with pytest.raises(BadInput, match=r"for models with a generator, and 'vae-4x0.05' has"):
         experiment(
             Recipe(model="vae-4x0.05", task="generation/digits", finder=GanIMP(), controls=())
         )

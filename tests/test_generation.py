@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.distributions import Normal, kl_divergence
 
 from lth_zoo.errors import BadInput, Diverged
+from lth_zoo.given import judges_of
 from lth_zoo.masks import Masks
 from lth_zoo.protocols import adapter_of, task_of
 from lth_zoo.recipe import Training
@@ -31,9 +32,11 @@ def task() -> Any:
     """Generation of digits, judged by three nets of a few steps."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(generation, "SMALL", (40, 64))
+        judges_of.cache_clear()
         task = task_of("generation/digits")
         task.judge()  # trained here, once
         yield task
+    judges_of.cache_clear()
 
 
 def model_of(name: str, seed: int = 0) -> Any:
@@ -167,7 +170,7 @@ def test_options_in_the_name_change_the_objective() -> None:
     assert bound.loss == losses.Bound("gaussian", 4.0)
     with pytest.raises(BadInput, match="critic is no setting of model kind 'vae'"):
         task_of("generation/digits@critic-3").objectives(model_of(VAE))
-    with pytest.raises(BadInput, match="unknown loss of a gan .* Known: hinge"):
+    with pytest.raises(BadInput, match=r"unknown loss of a gan .* Known: hinge"):
         task_of("generation/digits@gaussian").objectives(model_of(DCGAN))
 
 
@@ -245,7 +248,7 @@ def test_a_penalty_that_is_not_finite_names_its_loss() -> None:
     task, model = Blind("generation/digits"), model_of("wgan-gp-8x0.05")
     with torch.no_grad():
         next(model.discriminator.parameters()).fill_(1e30)
-    with pytest.raises(Diverged, match="the loss discriminator is (nan|inf) at iteration 0"):
+    with pytest.raises(Diverged, match=r"the loss discriminator is (nan|inf) at iteration 0"):
         Loop(model, task, TRAINING, seed=0).run()
 
 
@@ -331,7 +334,6 @@ def test_images_are_those_of_the_data_in_unit_range() -> None:
 def test_judges_handed_in_are_those_trained_here(task: Any, tmp_path: Path) -> None:
     """The engine trains judges as jobs; a task by itself trains the same ones."""
     from lth_zoo.engines.local import run
-    from lth_zoo.given import judges_of
     from lth_zoo.session import Execution, read_state
     from lth_zoo.store import Store
 

@@ -17,6 +17,7 @@ from lth_zoo.formats import load_masks
 from lth_zoo.jobs import TICKET
 from lth_zoo.parse import load
 from lth_zoo.recipe import Recipe, Training
+from lth_zoo.report.page import write_report
 from lth_zoo.session import MASKS, Execution
 from lth_zoo.store import Store
 from lth_zoo.ticket import Ticket
@@ -202,3 +203,53 @@ def test_ugs_as_published_at_full_width(cora: Path, tmp_path: Path) -> None:
     assert ticket.metrics["test"]["accuracy"] >= 75
     (again,) = run_recipes([recipe], store, execution, workers=0)
     assert not again.outcome.done, "run again it finds everything done"
+
+
+@pytest.fixture(scope="module")
+def mnist(data_dir: Path) -> Path:
+    """The data folder, where it holds MNIST."""
+    if not (data_dir / "mnist").is_dir():
+        pytest.skip("no mnist in the data folder")
+    return data_dir
+
+
+def generated(data: Path, out: Path, name: str, **fields: Any) -> Any:
+    """Run a generative recipe on the real MNIST in little, and write its report."""
+    recipe = load(name)
+    recipe = replace(
+        recipe,
+        finder=IMP(rate=0.5, rewind="5%"),
+        training=replace(recipe.training, iterations=600, evaluate_every=300),
+        sparsity=0.5,
+        seeds=(0,),
+        controls=("reinit",),
+        **fields,
+    )
+    (finished,) = run_recipes([recipe], Store(out / "store"), Execution(data=data), workers=2)
+    assert not finished.outcome.failed
+    write_report([finished.results], out / "report")
+    assert list((out / "report").rglob("*samples*.png")), "new images stand in the report"
+    return finished.results
+
+
+def test_a_vae_of_mnist(mnist: Path, tmp_path: Path) -> None:
+    """Bounds of VAEs of this kind on MNIST, grey values as probabilities, are near 100 nats."""
+    found = generated(mnist, tmp_path, "vae-mnist", model="vae-32x0.25")
+    for arm, level in (("dense", 0), (TICKET, 1)):
+        (run,) = found.select(arm, level)
+        test = run.metrics["test"]
+        assert 80 < test["iwae"] < test["nelbo"] < 140
+        assert test["cfd_floor"] < 1 < test["cfd"]
+        assert not run.flags
+    assert found.select(TICKET, 1)[0].density == pytest.approx(0.5, abs=1e-5)
+
+
+def test_a_gan_of_mnist(mnist: Path, tmp_path: Path) -> None:
+    """It has learned something: an untrained generator is at a distance of several tens."""
+    found = generated(mnist, tmp_path, "dcgan-mnist", model="dcgan-64x0.25")
+    for arm, level in (("dense", 0), (TICKET, 1), ("reinit", 1)):
+        (run,) = found.select(arm, level)
+        test = run.metrics["test"]
+        assert test["cfd_floor"] < 1 < test["cfd"]
+        assert not set(run.flags) & {"collapsed", "dead-generator", "dead-discriminator"}
+        assert test["memorised"] < 0.7

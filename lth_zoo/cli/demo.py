@@ -9,7 +9,7 @@ from pathlib import Path
 from ..parse import load
 from .options import Running, emit, execution_of, parse, workers_of
 
-RECIPES = ("quick", "quick-conv", "gcn-digits-knn", "bert-mini-pydocs")
+RECIPES = ("quick", "quick-conv", "vae-digits", "gcn-digits-knn", "bert-mini-pydocs")
 #: The matrix of the demo: sources of tickets for the last recipe's own task.
 SOURCES = ("pydocs/topic", "one-shot", "random")
 
@@ -18,8 +18,8 @@ SOURCES = ("pydocs/topic", "one-shot", "random")
 class Demo(Running):
     """Find tickets on embedded data, run controls, move tickets to another task, judge, report.
 
-    Images are scikit-learn's digits, which joined to their nearest neighbours are a graph too;
-    texts are Python's own documentation.
+    Images are scikit-learn's digits, to tell apart and to make; joined to their nearest
+    neighbours they are a graph too. Texts are Python's own documentation.
     """
 
     out: Path = Path("report")
