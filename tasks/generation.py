@@ -67,6 +67,7 @@ class Generation(Task):
     higher_is_better: ClassVar[bool] = False
     margin: ClassVar[float] = 0.1
     labelled: ClassVar[bool] = False
+    augment: ClassVar[bool] = False
 
     def __init__(self, name: str, data: Path | None = None) -> None:
         super().__init__(name, data)
@@ -218,12 +219,15 @@ class Generation(Task):
             return adapter_of("judge").build("judge", self.images.signature)
 
     def _train(self, spec: Pretraining) -> Mapping[str, Tensor]:
+        import torch
+
         from lth_zoo.recipe import Training, build
         from lth_zoo.train import Loop
 
         training = build(Training, dict(spec.training))
         loop = Loop(self._network(spec.seed), self.images, training, seed=spec.seed)
-        loop.run()
+        with torch.enable_grad():  # an evaluation may be what asks for a judge first
+            loop.run()
         return loop.final_state()
 
     # -- looking ---------------------------------------------------------------------------------

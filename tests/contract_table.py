@@ -28,6 +28,7 @@ from lth_zoo.finders import (
     DualGraph,
     EarlyBird,
     FastGLT,
+    GanIMP,
     GraphEarlyBird,
     GraphIMP,
     InstantSoup,
@@ -75,6 +76,7 @@ TASKS: dict[str, Callable[[Path | None, Path], Task]] = {
     "cifar10": lambda data, tmp: small_cifar("cifar10", tmp),
     "cifar100": lambda data, tmp: small_cifar("cifar100", tmp),
     "image/": lambda data, tmp: pictures(tmp),
+    "generation/": lambda data, tmp: task_of("generation/digits"),
     "mlm/": lambda data, tmp: plain_text(tmp),
     "pydocs/mlm": lambda data, tmp: task_of("pydocs/mlm"),
     "pydocs/order": lambda data, tmp: task_of("pydocs/order"),
@@ -232,6 +234,18 @@ FINDERS |= {
         (ChannelEarlyBird(rewind="step=1", latest="3"), 0.4, [1358], True, NORMS),
         (ChannelEarlyBird(shrink=False, rewind="init"), 0.93, [152], True, NORMS),
         (ChannelEarlyBird(), 0.0, [], True, NORMS),
+    ],
+}
+
+#: 1,760 weights of the generator and 1,396 of the discriminator.
+GAN = {
+    **{"model": "dcgan-8x0.05", "task": "generation/digits", "size": 3156},
+    "training": {"iterations": 4, "batch_size": 8},
+}
+FINDERS |= {
+    "gan-imp": [
+        (GanIMP(rate=0.5), 0.75, [1578, 789], True, GAN),
+        (GanIMP(scope="global", discriminator="fresh"), 0.2, [2525], True, GAN),
     ],
 }
 
