@@ -60,6 +60,8 @@ class Task:
     #: Largest loss of the headline metric (in its own unit) that still counts as matching;
     #: set from published spread before any run.
     margin: ClassVar[float]
+    #: Whether the margin is a share of the dense mean.
+    relative: ClassVar[bool] = False
     licence: ClassVar[str] = "not stated"
     source: ClassVar[str] = ""
     #: Whether a batch is (inputs, labels) with a label an example, which may be permuted.
@@ -83,7 +85,7 @@ class Task:
 
     def yardstick(self, model: str) -> Yardstick:  # noqa: ARG002 - for subclasses
         """Return what a model of that name is judged by: the class attributes by default."""
-        return Yardstick(self.headline, self.higher_is_better, self.margin)
+        return Yardstick(self.headline, self.higher_is_better, self.margin, self.relative)
 
     @property
     def signature(self) -> Signature:

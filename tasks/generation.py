@@ -66,6 +66,7 @@ class Generation(Task):
     headline: ClassVar[str] = "cfd"
     higher_is_better: ClassVar[bool] = False
     margin: ClassVar[float] = 0.1
+    relative: ClassVar[bool] = True
     labelled: ClassVar[bool] = False
     augment: ClassVar[bool] = False
 

@@ -63,7 +63,7 @@ def _tasks() -> list[dict[str, Any]]:
             {
                 "name": name,
                 "metric": found.headline,
-                "margin": found.margin,
+                "margin": f"{found.margin:.0%}" if found.relative else found.margin,
                 "what": first_line(found),
                 "licence": found.licence,
             }
