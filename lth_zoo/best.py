@@ -17,19 +17,25 @@ BEST = "best:"
 
 
 class Best(Hook):
-    """Keeps the state of the lowest validation loss, and gives it to the loop at the end.
+    """Keeps the state of the best validation headline, and gives it to the loop at the end.
 
-    The test part is read once all the same, on that state. Ties keep the earlier one.
+    Where a look does not measure the headline it is the loss. The test part is read once all
+    the same, on that state. Ties keep the earlier one.
     """
 
     def __init__(self) -> None:
-        self.loss, self.iteration = float("inf"), 0
+        self.value, self.iteration = float("-inf"), 0
         self.state: dict[str, Tensor] = {}
 
     def on_row(self, loop: Loop, row: dict[str, float]) -> None:
         """Keep the state, averaged weights in place of live ones, where it is the best so far."""
-        if row["validation_loss"] < self.loss:
-            self.loss, self.iteration = row["validation_loss"], loop.iteration
+        value = row.get(f"validation_{loop.task.headline}")
+        if value is None:
+            value = -row["validation_loss"]
+        elif not loop.task.higher_is_better:
+            value = -value
+        if value > self.value:
+            self.value, self.iteration = value, loop.iteration
             self.state = loop.final_state()
 
     def on_end(self, loop: Loop) -> None:
@@ -41,10 +47,10 @@ class Best(Hook):
     def on_snapshot(self, loop: Loop, snapshot: Snapshot) -> None:  # noqa: ARG002 - the contract
         """Put the best state into a checkpoint."""
         snapshot.optimizer |= {f"{BEST}{name}": tensor for name, tensor in self.state.items()}
-        snapshot.extra["best"] = [self.loss, self.iteration]
+        snapshot.extra["best"] = [self.value, self.iteration]
 
     def restore(self, snapshot: Snapshot) -> None:
         """Take the best state out of a checkpoint."""
         for key in [key for key in snapshot.optimizer if key.startswith(BEST)]:
             self.state[key.removeprefix(BEST)] = snapshot.optimizer.pop(key)
-        self.loss, self.iteration = snapshot.extra.pop("best")
+        self.value, self.iteration = snapshot.extra.pop("best")

@@ -57,7 +57,7 @@ class Training:
     evaluate_every: int = 100
     """Iterations between two looks at the validation part."""
     result: Literal["last", "best"] = "last"
-    """What a training gives: its last state, or that of the lowest validation loss of all looks."""
+    """What a training gives: its last state, or that of its best look at the validation part."""
     accumulation: int = 1
     """Batches whose gradients are averaged into one step."""
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
-import pytest
 import torch
 from tiny import recipe
 from torch import nn
@@ -31,13 +31,13 @@ def loop_of(hooks: Any, start: Any = None, **more: Any) -> Loop:
     return Loop(model, Blobs(noise=2.0), TRAINING, seed=0, hooks=hooks, start=start, **more)
 
 
-def test_the_state_of_the_lowest_validation_loss_comes_back() -> None:
+def test_the_state_of_the_best_look_comes_back() -> None:
     best = Best()
     loop = loop_of([best])
     loop.run()
-    losses = {int(row["iteration"]): row["validation_loss"] for row in loop.rows}
-    assert best.iteration == min(losses, key=losses.__getitem__) < 40
-    assert loop.evaluate("validation")["loss"] == losses[best.iteration]
+    seen = {int(row["iteration"]): row["validation_accuracy"] for row in loop.rows}
+    assert best.iteration == max(seen, key=seen.__getitem__) < 40  # ties: the first
+    assert loop.evaluate("validation")["accuracy"] == seen[best.iteration] > seen[40]
     stopped = loop_of([], end=best.iteration)
     stopped.run()
     for name, tensor in stopped.final_state().items():
@@ -89,8 +89,14 @@ def test_a_recipe_may_ask_for_it(tmp_path: Path) -> None:
         entry = store.entry(arm.goal)
         assert entry is not None
         found = entry.json()
-        rows = [line for line in entry.read("log.jsonl").decode().splitlines() if line]
-        lowest = min(
-            float(line.split('"validation_loss": ')[1].split(",")[0].rstrip("}")) for line in rows
-        )
-        assert found["metrics"]["validation"]["loss"] == pytest.approx(lowest)
+        rows = map(json.loads, entry.read("log.jsonl").decode().splitlines())
+        top = max(row["validation_accuracy"] for row in rows)
+        assert found["metrics"]["validation"]["accuracy"] == top
+
+
+def test_without_a_headline_it_is_the_lowest_loss() -> None:
+    best, loop = Best(), loop_of([])
+    for at, loss in ((1, 2.0), (2, 1.0), (3, 1.5)):
+        loop.iteration = at
+        best.on_row(loop, {"validation_loss": loss})
+    assert best.iteration == 2
