@@ -358,7 +358,9 @@ def test_units_whose_slices_are_not_all_known_are_masked():
 
 
 def test_grouped_channels_are_masked():
-    model = nn.Sequential(nn.Conv2d(2, 4, 1), nn.BatchNorm2d(4), nn.Conv2d(4, 4, 1, groups=4))
+    model = nn.Sequential(
+        nn.Conv2d(2, 4, 1), nn.BatchNorm2d(4), nn.Conv2d(4, 4, 1, groups=4, bias=False)
+    )
     beside = tuple(Part(f"1.{n}", 0) for n in ("weight", "bias", "running_mean", "running_var"))
     unit = Units(
         *("0", "channel", 0, 4, (Part("0.weight", 0), Part("2.weight", 0))),
