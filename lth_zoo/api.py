@@ -16,10 +16,10 @@ from .protocols import Finder
 from .recipe import Recipe, Training, build
 from .session import Execution, cached_task, machine_of
 from .store import Store
-from .trials.backbones import backbone_matrix
 from .trials.cells import Judged, TransferResults, judge_cells
 from .trials.collect import collect, machines
 from .trials.collect_cells import collect_transfer
+from .trials.makers import MakerCarry, between_models
 from .trials.results import Results
 from .trials.transfer import Carry, transfer_matrix
 from .trials.transfer_study import TransferStudy
@@ -265,7 +265,7 @@ def transfer(
     *,
     sources: Sequence[str] = (),
     targets: Sequence[str] = (),
-    carry: Carry = "mask",
+    carry: Carry | MakerCarry = "mask",
     backbones: Sequence[str] | None = None,
     finder: Finder | None = None,
     sparsity: float = 0.7,
@@ -280,8 +280,9 @@ def transfer(
 ) -> Transferred:
     """Bring tickets found on the sources to the targets and judge every cell.
 
-    With ``backbones`` the edges of each one's ticket are brought to all of them instead, on the
-    ``task``, beside edges by degree and at random; every weight stays.
+    With ``backbones`` each model's ticket is brought to all of them instead, on the ``task``: its
+    edges on a graph, beside edges by degree and at random; on a task ``generation/...`` its
+    decoder's or generator's masks, beside one-shot and random ones.
 
     Args:
         model: as in :func:`find`; not used with ``backbones``.
@@ -289,8 +290,10 @@ def transfer(
             counts of the target's own ticket); globs such as ``glue/*`` stand for tasks.
         targets: tasks; those among the sources where none are given.
         carry: what comes along besides the mask: ``mask`` nothing, ``mask+state`` the source
-            ticket's trained weights, ``mask+signs`` their signs.
-        backbones: names of models that read a graph; without sources, targets and carry.
+            ticket's trained weights, ``mask+signs`` their signs; between models that make images
+            ``mask`` or ``mask+start``, the weights that the ticket is rewound to.
+        backbones: names of models that read a graph, or that make images; without sources and
+            targets.
         finder: how tickets are found; iterative magnitude pruning by default.
         sparsity: removed share of the prunable weights, the same for all sources.
         seeds: root seeds; each is a search on every source and its own trainings.
@@ -309,7 +312,7 @@ def transfer(
 
     if workers and not isinstance(model, str):
         raise BadInput(f"workers is {workers}; a model object stays in this process: give 0")
-    if backbones is not None and (sources or targets or carry != "mask"):
+    if backbones is not None and (sources or targets):
         raise BadInput("backbones have no sources, targets or carry: each is brought to all")
     unused = {"task", "controls"} if backbones is None else {"controls"}
     if odd := fields.keys() & unused:
@@ -324,6 +327,6 @@ def transfer(
         if backbones is None:
             matrix, _ = transfer_matrix(recipe, sources, targets, carry, data)
         else:
-            matrix = backbone_matrix(recipe, backbones, data)
+            matrix = between_models(recipe, backbones, carry, data)
         execution = Execution(device=device, data=data)
         return run_transfer(matrix, Store(place), execution, workers, watcher)

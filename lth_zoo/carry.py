@@ -1,25 +1,30 @@
-"""What a job of kind ``carry`` does: bring a ticket found on one task to another task's model.
+"""What a job of kind ``carry`` does: bring a ticket found elsewhere to a target's model.
 
 The masks always come; ``changes`` in the job's config says what else does: ``masks`` nothing,
-``state`` the source ticket's trained weights, ``signs`` only their signs. The output head is
-the target's own in every case, and so are the edges where tickets prune a graph: those of
-another task's graph mean nothing here.
+``state`` the source ticket's trained weights, ``signs`` only their signs. From another task the
+output head stays the target's own in every case, and so do the edges where tickets prune a graph:
+those of another task's graph mean nothing here.
+
+From another model, ``parts`` names the network that both have, there and here: ``decoder`` and
+``generator``. Only it comes; ``start`` brings the weights that the source's ticket is rewound to.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import torch
 
 from .errors import BadInput, StoreError
+from .masks import Masks
+from .prunable import check_fit, within
 from .rewind import Snapshot
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from .masks import Masks
     from .session import Session
 
 
@@ -32,8 +37,12 @@ def carry(session: Session) -> None:
     masks = session.masks("masks")
     if masks is None:
         raise StoreError(f"{session.job.label} has no masks")
-    adapter, model = session.adapter, session.build()
-    carried = adapter.carry(masks.weights, model)
+    adapter, model, parts = session.adapter, session.build(), session.config.get("parts")
+    if parts:
+        carried = Masks(renamed(masks, *parts))
+        check_fit(carried, model)
+    else:
+        carried = adapter.carry(masks.weights, model)
     own = session.masks("own")
     if own is not None:
         carried = carried.joined(own.data)
@@ -41,6 +50,10 @@ def carry(session: Session) -> None:
     session.write_json({"masks": carried.counts, "kept": carried.kept, "prunable": carried.size})
     changes = session.config["changes"]
     if changes == "masks":
+        return
+    if parts:
+        theirs = renamed(session.snapshot("source").state, *parts)
+        session.write_start(with_part(session.snapshot("start"), theirs))
         return
     start, source = session.snapshot("start"), session.snapshot("source").state
     prefix = adapter.prefix(session.config["model"])
@@ -52,6 +65,48 @@ def carry(session: Session) -> None:
         state |= {name: state[base] for name, base in tied(model, head).items()}
     # A new start has no past: its optimiser and generators begin anew.
     session.write_start(Snapshot(state, start.iteration))
+
+
+def renamed(tensors: Mapping[str, Tensor], source: str, target: str) -> dict[str, Tensor]:
+    """Return the tensors inside one module, by the names they have inside another.
+
+    >>> renamed({"decoder.0.weight": 1, "encoder.0.weight": 2}, "decoder", "generator")
+    {'generator.0.weight': 1}
+    """
+    own = {name.removeprefix(source): name for name in tensors if within(name, source)}
+    return {(target + rest).lstrip("."): tensors[name] for rest, name in own.items()}
+
+
+def with_part(start: Snapshot, part: Mapping[str, Tensor]) -> Snapshot:
+    """Return a start with the tensors of a part from elsewhere; what it does not name goes on.
+
+    The part has no past here: its optimiser state and averages begin anew.
+
+    Raises:
+        BadInput: the start lacks a tensor, or has it in another shape.
+    """
+    if odd := [
+        n for n, t in part.items() if n not in start.state or start.state[n].shape != t.shape
+    ]:
+        ours = tuple(start.state[odd[0]].shape) if odd[0] in start.state else "missing"
+        raise BadInput(f"{odd[0]} is {tuple(part[odd[0]].shape)} in the source, {ours} here")
+
+    def others(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        return {n: t for n, t in tensors.items() if _parameter(n) not in part}
+
+    state = {**start.state, **part}
+    return replace(
+        start, state=state, optimizer=others(start.optimizer), average=others(start.average)
+    )
+
+
+def _parameter(name: str) -> str:
+    """Return the parameter that a tensor of a snapshot's optimiser is about.
+
+    >>> _parameter("nelbo:decoder.0.weight/exp_avg"), _parameter("decoder.0.weight")
+    ('decoder.0.weight', 'decoder.0.weight')
+    """
+    return name.rpartition("/")[0].partition(":")[2] or name
 
 
 def with_base(

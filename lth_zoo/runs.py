@@ -22,6 +22,7 @@ from .store import Store, atomic_write
 from .trials.backbones import Backbones
 from .trials.cells import GRAPH_MASK
 from .trials.footing import Footing
+from .trials.makers import Makers
 from .trials.transfer import Matrix
 from .trials.transfer_study import TransferStudy
 
@@ -29,7 +30,7 @@ from .trials.transfer_study import TransferStudy
 DESCRIPTIVE = ("name", "paper", "expected")
 #: Fields that recipes had not from the start, at the value that changes nothing: left out of
 #: keys, so that older runs are still found.
-LATER = {"graph_sparsity": 0.0}
+LATER: dict[str, Any] = {"graph_sparsity": 0.0, "data_fraction": 1.0, "only": ()}
 
 
 def recipe_key(recipe: Recipe) -> str:
@@ -39,7 +40,8 @@ def recipe_key(recipe: Recipe) -> str:
 
 def _keyed(recipe: Recipe) -> dict[str, Any]:
     """Return what of a recipe is in keys."""
-    plain = {k: v for k, v in recipe.to_dict().items() if k not in DESCRIPTIVE}
+    plain = recipe.to_dict() | {"training": recipe.training.plain()}
+    plain = {k: v for k, v in plain.items() if k not in DESCRIPTIVE}
     return {k: v for k, v in plain.items() if k not in LATER or v != LATER[k]}
 
 
@@ -143,6 +145,7 @@ def note_transfer(
         "sources": matrix.sources,
         "targets": matrix.targets,
         "carry": matrix.carry,
+        "axis": matrix.axis,
         "fingerprints": matrix.fingerprints,
         "iterations": matrix.iterations,
         "footing": matrix.footing.to_json(),
@@ -222,7 +225,8 @@ def _read_transfer(path: Path) -> TransferRecord:
     try:
         data = json.loads(path.read_text())
         recipe = Recipe.from_dict(data.pop("recipe"))
-        kind = Backbones if data["carry"] == GRAPH_MASK else Matrix
+        along = {"task": Matrix, "model": Makers}[data.pop("axis", "task")]
+        kind = Backbones if data["carry"] == GRAPH_MASK else along
         registry.check("tasks", recipe.task)
         for name in data["fingerprints"]:
             if kind is Matrix:

@@ -89,7 +89,8 @@ def test_status_and_report_know_it(here, capsys, tmp_path):
 
 def test_the_recipes_hyper_parameters_are_flags_with_their_real_defaults(capsys):
     text = " ".join(tiny.cli(capsys, "transfer", "quick", "--help").out.replace("│", " ").split())
-    for words in ("--from", "--to", "--carry {mask,mask+state,mask+signs}", "--finder.rate"):
+    carry = "--carry {mask,mask+state,mask+signs,mask+start}"
+    for words in ("--from", "--to", carry, "--finder.rate"):
         assert words in text
     assert "--finder.after" in tiny.cli(capsys, "transfer", "--finder", "one-shot", "--help").out
 

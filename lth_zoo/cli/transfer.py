@@ -1,4 +1,4 @@
-"""lth-zoo transfer: tickets brought from task to task, or graph masks from model to model."""
+"""lth-zoo transfer: tickets brought from task to task, or from model to model."""
 
 from __future__ import annotations
 
@@ -21,14 +21,8 @@ if TYPE_CHECKING:
 #: Flags of a recipe that a transfer has other names for.
 _UNUSED: tuple[str, ...] = ("--task", "--controls", "--controls-at")
 #: Flags that mean nothing where models are given.
-_NOT_OF_BACKBONES: tuple[str, ...] = (
-    "--from",
-    "--to",
-    "--carry",
-    "--model",
-    "--controls",
-    "--controls-at",
-)
+_NOT_OF_BACKBONES: tuple[str, ...] = ("--from", "--to", "--model", "--controls", "--controls-at")
+_BROUGHT = "--backbones are brought to one another"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,8 +33,10 @@ class Transfer(WithRecipe):
     searched once; every cell of a target has one start, head and data order. Running the same
     command again resumes it, cell by cell.
 
-    With --backbones it is edges that move: those of each model's ticket, beside edges by degree
-    and at random, under every model with all its weights, on the recipe's task.
+    With --backbones tickets move between models, on the recipe's task. On a graph these are edges
+    of each model's ticket, beside edges by degree and at random, under every model with all its
+    weights. On generation/... they are masks of the decoder or the generator, beside one-shot
+    and random ones; the model's other network is dense.
     """
 
     from_: Annotated[tuple[str, ...], tyro.conf.arg(name="from")] = ()
@@ -48,11 +44,12 @@ class Transfer(WithRecipe):
     random (the layer counts of the target's own ticket)."""
     to: tuple[str, ...] = ()
     """Targets: tasks (default: those among the sources)."""
-    carry: Literal["mask", "mask+state", "mask+signs"] = "mask"
+    carry: Literal["mask", "mask+state", "mask+signs", "mask+start"] = "mask"
     """What comes along: the mask alone, with the source ticket's trained weights, or with their
-    signs."""
+    signs; between models that make images also the weights the ticket is rewound to."""
     backbones: tuple[str, ...] = ()
-    """Models that read a graph, in the place of --from and --to: gcn-64 gin-64 gat-8x8."""
+    """Models in the place of --from and --to: some that read a graph (gcn-64 gin-64 gat-8x8), or
+    that make images (vae dcgan)."""
     out: Path | None = None
     """Folder of a report (default: none; lth-zoo report writes it later)."""
 
@@ -74,7 +71,7 @@ def run(args: Sequence[str]) -> int:
         check_free(options.out)
     execution = execution_of(options)
     cached_task.cache_clear()  # the data may have changed since an earlier call of this process
-    matrix, skipped = _study(options, "--backbones" in flags_in(rest))
+    matrix, skipped = _study(options, flags_in(rest))
     found = run_transfer(
         *(matrix, Store(options.store), execution, workers_of(options), Bar(matrix.title)),
         command=command_of("transfer", args),
@@ -104,19 +101,21 @@ def _check_flags(args: Sequence[str]) -> None:
     flags = flags_in(args)
     unused, instead = _UNUSED, "give --from and --to"
     if "--backbones" in flags:
-        unused, instead = _NOT_OF_BACKBONES, "--backbones are brought to one another"
+        unused, instead = _NOT_OF_BACKBONES, _BROUGHT
     for flag in flags:
         if flag in unused:
             raise BadInput(f"{flag} has no meaning here: {instead}")
 
 
-def _study(options: Transfer, backbones: bool) -> tuple[TransferStudy, list[str]]:
+def _study(options: Transfer, flags: Sequence[str]) -> tuple[TransferStudy, list[str]]:
     """Return the checked study, and what a glob named and is not at hand; says both on stderr."""
-    from ..trials.backbones import backbone_matrix
+    from ..trials.makers import Makers, between_models
     from ..trials.transfer import transfer_matrix
 
-    if backbones:
-        study = backbone_matrix(options.recipe, options.backbones, options.data)
+    if "--backbones" in flags:
+        study = between_models(options.recipe, options.backbones, options.carry, options.data)
+        if "--carry" in flags and not isinstance(study, Makers):
+            raise BadInput(f"--carry has no meaning here: {_BROUGHT}")
         for note in study.footing.notes:
             print(f"lth-zoo: note: {note}", file=sys.stderr)
         return study, []

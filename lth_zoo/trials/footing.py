@@ -1,9 +1,9 @@
-"""What the models of several tasks share: the ground that a transfer between them stands on."""
+"""What models share, of several tasks or several ones of a task: what a transfer stands on."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,12 +24,14 @@ class Footing:
     """The masked tensors that every task's model has, heads aside, and remarks on their start.
 
     ``roles`` maps the base-relative name to the role; ``prefix`` stands before it in a model. Of
-    backbones they share the edges alone.
+    backbones they share the edges alone; of models that make images the network that does, which
+    ``parts`` names in each of them.
     """
 
     roles: Mapping[str, str]
     prefix: str = ""
     notes: tuple[str, ...] = ()
+    parts: Mapping[str, str] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """Return plain data."""
@@ -38,7 +40,8 @@ class Footing:
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Footing:
         """Read what :meth:`to_json` returned."""
-        return cls(dict(data["roles"]), data["prefix"], tuple(data["notes"]))
+        parts = dict(data.get("parts", {}))
+        return cls(dict(data["roles"]), data["prefix"], tuple(data["notes"]), parts)
 
 
 @dataclass(frozen=True)
@@ -118,7 +121,13 @@ def _misfit(source: _Facts, target: _Facts) -> str:
     if not odd:
         return ""
     there, here = source.signature, target.signature
-    features = ""
-    if there.input != here.input and {there.answer, here.answer} <= set(ANSWERS):
-        features = f"; a node has {there.input[0]:,} features there, {here.input[0]:,} here"
-    return odd[0] + (f", and {len(odd) - 1} more" if odd[1:] else "") + features
+    answers, why = {there.answer, here.answer}, ""
+    if there.input != here.input and answers <= set(ANSWERS):
+        why = f"; a node has {there.input[0]:,} features there, {here.input[0]:,} here"
+    if there.input != here.input and answers == {"images"}:
+        why = f"; an image is {_size(there)} there, {_size(here)} here"
+    return odd[0] + (f", and {len(odd) - 1} more" if odd[1:] else "") + why
+
+
+def _size(images: Signature) -> str:
+    return "x".join(map(str, images.input))

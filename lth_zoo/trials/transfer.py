@@ -94,7 +94,7 @@ def transfer_matrix(
     recipe: Recipe,
     sources: Sequence[str],
     targets: Sequence[str] = (),
-    carry: Carry = "mask",
+    carry: str = "mask",
     data: Path | None = None,
 ) -> tuple[Matrix, list[str]]:
     """Check a transfer study and lay it out; also returns what a glob named and is not at hand.
@@ -107,7 +107,7 @@ def transfer_matrix(
         DataError: the data of a task is missing or damaged.
     """
     if carry not in get_args(Carry):
-        raise unknown("carry", carry, get_args(Carry))
+        raise unknown("carry between tasks", carry, get_args(Carry))
     if not sources:
         raise BadInput(f"no sources; give tasks, {' or '.join(FREE)}")
     from_, skipped = _named(sources, recipe, data, FREE)

@@ -58,6 +58,10 @@ class TransferStudy:
         """
         raise NotImplementedError
 
+    def prefix_of(self, source: str) -> str:  # noqa: ARG002 - for subclasses
+        """Return what stands before the shared tensors' names in a source's masks."""
+        return self.footing.prefix
+
     @property
     def title(self) -> str:
         """What a person calls it."""
