@@ -51,7 +51,7 @@ DESIGNS: dict[str, Design] = {
     "dcgan": Design("gan", "conv", 64, 128, 128, "non-saturating"),
     "sngan": Design("gan", "resnet", 128, 256, 128, "hinge", 5, norm=False, spectral=True),
     "wgan-gp": Design("gan", "conv", 64, 128, 128, "wasserstein", 5, norm=False),
-    "resnet-gan": Design("gan", "resnet", 128, 128, 128, "non-saturating"),
+    "resnet-gan": Design("gan", "resnet", 128, 128, 128, "non-saturating", norm=False),
 }
 _NAME = re.compile(
     rf"({'|'.join(DESIGNS)})(?:-([1-9]\d*))?(?:x([1-9]\d*|(?:0|[1-9]\d*)\.\d*[1-9]))?"
@@ -80,7 +80,7 @@ class Generative(Adapter):
     dcgan       transposed convolutions (Radford et al. 2016)         1,121    1,869    5,791
     wgan-gp     dcgan, its critic without batch norm (Gulrajani 2017) 1,120    1,869    5,790
     sngan       residual, spectral norm (Miyato et al. 2018)          3,679    5,165    5,329
-    resnet-gan  residual blocks of 128 channels, batch norm           1,744    2,487    2,259
+    resnet-gan  residual blocks of 128 channels                       1,742    2,485    2,257
     ==========  ====================================================  =====  =======  =======
 
     The decoder of ``vae`` is the generator of ``dcgan``, that of ``resnet-vae`` the one of

@@ -106,7 +106,9 @@ class ResNetDown(nn.Module):
     An encoder (``outputs`` a number) halves as often as :class:`ResNetUp` doubles and reads every
     place of the last map. A discriminator (``outputs=None``) halves twice, goes on with two
     blocks of that size, and reads the sum over the places; ``spectral_norm`` puts spectral norm
-    on each of its layers.
+    on each of its layers. Batch norm suits the encoder alone: a discriminator that sees real and
+    made images in batches of their own tells the batches apart, and a generator of digits learned
+    nothing against it.
     """
 
     def __init__(
