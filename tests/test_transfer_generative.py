@@ -473,8 +473,8 @@ def test_from_data_set_to_data_set(tmp_path):
 
 def test_images_of_another_size_are_refused_before_any_work(capsys, tmp_path):
     asked = ("--model", "dcgan-8x0.1", *FLAGS[2:], "--store", tmp_path / "store")
-    tasks = ("--from", "generation/digits", "--to", "generation/wide")
-    answer = tiny.cli(capsys, "transfer", *asked, *tasks)
+    tasks = ("--from", "generation/digits", "generation/parity", "--to", "generation/wide")
+    answer = tiny.cli(capsys, "transfer", *asked, *tasks, "generation/parity")
     assert answer.code == 2
     assert "masks of generation/digits do not fit dcgan-8x0.1 on generation/wide" in answer.err
     assert "an image is 1x8x8 there, 1x12x12 here" in answer.err

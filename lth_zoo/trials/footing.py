@@ -62,13 +62,16 @@ def footing(
     ``pairs`` are the (source, target) tasks between which masks are to be carried.
 
     Raises:
-        BadInput: no pair's masks fit; the message names what does not.
+        BadInput: no pair's masks fit, or one pair's do not and the models make images; the
+            message names what does not.
     """
     adapter = adapter_of(recipes[0].model)
     prefix = adapter.prefix(recipes[0].model)
     facts = {recipe.task: _facts(recipe, data, prefix) for recipe in recipes}
     misfits = {(s, t): odd for s, t in pairs if (odd := _misfit(facts[s], facts[t]))}
-    if misfits and len(misfits) == len(pairs):
+    # Images of two sizes share no tickets: whoever names both should know before any search.
+    images = any(found.signature.answer == "images" for found in facts.values())
+    if misfits and (images or len(misfits) == len(pairs)):
         (source, target), odd = next(iter(misfits.items()))
         raise BadInput(f"masks of {source} do not fit {recipes[0].model} on {target}: {odd}")
     notes = [f"Masks of {s} do not fit {t}: {odd}." for (s, t), odd in misfits.items()]
