@@ -28,6 +28,7 @@ BENCHES = {
     "step": "A training step",
     "transformer": "A Transformer step",
     "graphs": "Graph tickets",
+    "generative": "Generative tickets",
     "selection": "Selection",
     "imp_run": "A whole IMP run",
     "study": "A study on two workers",

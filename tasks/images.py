@@ -117,6 +117,15 @@ class ImageClassification(Task):
         multiply, add = self._affine
         return pixels.float().mul_(multiply).add_(add), images.labels.index_select(0, indices)
 
+    def scaled(self, images: Tensor) -> Tensor:
+        """Return images in [0, 1], (n, channels, height, width), as a batch holds them.
+
+        They are rounded to the data's grey levels, as if they had been saved: a copy of an
+        image is then the same to the last bit.
+        """
+        multiply, add = self._affine
+        return images.mul(self.scale).round_().mul_(multiply).add_(add)
+
     def objectives(self, model: nn.Module) -> Sequence[Objective]:  # noqa: ARG002
         """Return cross-entropy over every parameter."""
         return [Objective("cross-entropy", cross_entropy)]

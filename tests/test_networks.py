@@ -20,7 +20,7 @@ from lth_zoo.seeds import seeded
 GREY = Signature((1, 28, 28), 10)
 COLOUR = Signature((3, 32, 32), 10)
 TINY = Signature((1, 8, 8), 10)
-CHEAP = ("lenet-300-100", "lenet-5", "conv-4x0.25", "vgg-11x0.1", "resnet-20")
+CHEAP = ("lenet-300-100", "lenet-5", "conv-4x0.25", "vgg-11x0.1", "resnet-20", "judge")
 
 
 def build(name: str, signature: Signature = COLOUR, seed: int = 0) -> nn.Module:
@@ -70,6 +70,7 @@ def vgg_weights(convolutions: list[int], classes: int) -> int:
         ("resnet-20", COLOUR, 270_256 + 640, 272_474),
         *((f"resnet-{d}", COLOUR, resnet_weights(d, 3, 10), None) for d in (32, 44, 56, 110)),
         ("resnet-20x4", COLOUR, resnet_weights(20, 3, 10, 4), None),
+        ("judge", GREY, 9 * 16 + 9 * 16 * 32 + 7 * 7 * 32 * 64 + 64 * 10, 105_914),
     ],
 )
 def test_sizes_are_the_published_ones(name, signature, prunable, everything):
@@ -90,7 +91,7 @@ def test_every_model_answers_every_image_size(name, signature):
         assert model(torch.empty(2, *signature.input)).shape == (2, signature.output)
 
 
-@pytest.mark.parametrize("name", ["lenet-300-100", "conv-2", "conv-6", "resnet-20"])
+@pytest.mark.parametrize("name", ["lenet-300-100", "conv-2", "conv-6", "resnet-20", "judge"])
 def test_digits_fit_what_pools_at_most_three_times(name):
     assert build(name, TINY)(torch.zeros(2, 1, 8, 8)).shape == (2, 10)
 
