@@ -406,7 +406,7 @@ def test_bad_input_is_one_line_before_any_work(capsys, tmp_path, flags, said):
 def test_bad_input_from_python():
     with pytest.raises(BadInput, match="'gan-imp' is for models with a generator"):
         between_models(recipe(finder=GanIMP()), MODELS)
-    with pytest.raises(BadInput, match=r"unknown carry between tasks 'mask\+start'"):
+    with pytest.raises(BadInput, match=r"carry 'mask\+start' is between models"):
         transfer_matrix(recipe(), ["generation/digits", "generation/parity"], carry="mask+start")
     with pytest.raises(BadInput, match="backbones have no sources, targets or carry"):
         lz.transfer(backbones=MODELS, task="generation/digits", sources=["digits"])

@@ -107,7 +107,9 @@ def transfer_matrix(
         DataError: the data of a task is missing or damaged.
     """
     if carry not in get_args(Carry):
-        raise unknown("carry between tasks", carry, get_args(Carry))
+        if carry == "mask+start":
+            raise BadInput("carry 'mask+start' is between models, which --backbones gives")
+        raise unknown("carry", carry, get_args(Carry))
     if not sources:
         raise BadInput(f"no sources; give tasks, {' or '.join(FREE)}")
     from_, skipped = _named(sources, recipe, data, FREE)
