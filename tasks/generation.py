@@ -12,7 +12,6 @@ import hashlib
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -199,37 +198,28 @@ class Generation(Task):
             self._judges |= {key: (load, None) for key, load in judges.items()}
 
     def judge(self, number: int = 0) -> Judge:
-        """Return a judge; trained here where none was handed in."""
+        """Return a judge, by its number.
+
+        Raises:
+            BadInput: none were handed in.
+        """
         if not self._judges:
-            states = {str(i): self._train(spec) for i, spec in enumerate(self.judges())}
-            self.judged_by({i: partial(dict, state) for i, state in states.items()})
+            raise BadInput(
+                f"task {self.name!r} has no judges yet: trainings of a store get theirs, and "
+                "lth_zoo.judging.judged(task) trains them"
+            )
         key = list(self._judges)[number]
         load, judge = self._judges[key]
         if judge is None:
             from lth_zoo.tasks.generation_judge import Judge
 
-            network = self._network()
+            with seeded(0, "init"):
+                network = adapter_of("judge").build("judge", self.images.signature)
             network.load_state_dict(load())
             judge = Judge(network, self.images)
             self._judges[key] = (load, judge)
         found: Judge = judge
         return found
-
-    def _network(self, seed: int = 0) -> nn.Module:
-        with seeded(seed, "init"):
-            return adapter_of("judge").build("judge", self.images.signature)
-
-    def _train(self, spec: Pretraining) -> Mapping[str, Tensor]:
-        import torch
-
-        from lth_zoo.recipe import Training, build
-        from lth_zoo.train import Loop
-
-        training = build(Training, dict(spec.training))
-        loop = Loop(self._network(spec.seed), self.images, training, seed=spec.seed)
-        with torch.enable_grad():  # an evaluation may be what asks for a judge first
-            loop.run()
-        return loop.final_state()
 
     # -- looking ---------------------------------------------------------------------------------
 

@@ -37,6 +37,7 @@ from lth_zoo.finders import (
     OneShot,
     Structured,
 )
+from lth_zoo.judging import judged
 from lth_zoo.protocols import Signature, Task, task_of
 from lth_zoo.tasks.vision import HubImages
 
@@ -76,7 +77,7 @@ TASKS: dict[str, Callable[[Path | None, Path], Task]] = {
     "cifar10": lambda data, tmp: small_cifar("cifar10", tmp),
     "cifar100": lambda data, tmp: small_cifar("cifar100", tmp),
     "image/": lambda data, tmp: pictures(tmp),
-    "generation/": lambda data, tmp: task_of("generation/digits"),
+    "generation/": lambda data, tmp: judged("generation/digits"),
     "mlm/": lambda data, tmp: plain_text(tmp),
     "pydocs/mlm": lambda data, tmp: task_of("pydocs/mlm"),
     "pydocs/order": lambda data, tmp: task_of("pydocs/order"),
@@ -321,12 +322,15 @@ GRAPH_CONTROLS: dict[str, str] = {
     "weights-only": "weights",
 }
 
+#: The control that is another network -> what it shares with the ticket: test_equal_size.py.
+MODEL_CONTROLS: dict[str, str] = {"equal-size": "parameters"}
+
 TABLE: dict[str, dict[str, Any]] = {
     "adapters": ADAPTERS,
     "tasks": TASKS,
     "finders": FINDERS,
     "scores": SCORES,
-    "controls": CONTROLS | GRAPH_CONTROLS,
+    "controls": CONTROLS | GRAPH_CONTROLS | MODEL_CONTROLS,
 }
 
 

@@ -12,6 +12,7 @@ from torch.distributions import Normal, kl_divergence
 
 from lth_zoo.errors import BadInput, Diverged
 from lth_zoo.given import judges_of
+from lth_zoo.judging import judged
 from lth_zoo.masks import Masks
 from lth_zoo.protocols import adapter_of, task_of
 from lth_zoo.recipe import Training
@@ -33,9 +34,7 @@ def task() -> Any:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(generation, "SMALL", (40, 64))
         judges_of.cache_clear()
-        task = task_of("generation/digits")
-        task.judge()  # trained here, once
-        yield task
+        yield judged("generation/digits")
     judges_of.cache_clear()
 
 
@@ -347,6 +346,11 @@ def test_judges_handed_in_are_those_trained_here(task: Any, tmp_path: Path) -> N
     other.judged_by({"one": lambda: read_state(entry).state})
     model = model_of(DCGAN)
     assert other.evaluate(model, "validation") == task.evaluate(model, "validation")
+
+
+def test_without_judges_it_is_said() -> None:
+    with pytest.raises(BadInput, match="has no judges yet"):
+        task_of("generation/digits").evaluate(model_of(DCGAN), "validation")
 
 
 def test_noise_is_the_iterations_own() -> None:

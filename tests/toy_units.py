@@ -35,7 +35,7 @@ class ToyUnits(CNN):
 
 
 class ToyNorms(Adapter):
-    """The same sizes with batch norm over both hidden layers; the scales of the second are large."""
+    """The same sizes with batch norm over both hidden layers; the second has large scales."""
 
     models = (NORMED,)
 
