@@ -20,6 +20,7 @@ from lth_zoo.finders import (
     ICPG,
     IMP,
     UGS,
+    ChannelEarlyBird,
     DualGraph,
     EarlyBird,
     FastGLT,
@@ -136,6 +137,12 @@ JOBS: dict[str, dict[str, tuple[str, list[float]]]] = {
         "early-bird 2": ("b7f71e84b891ce14", [34.0588, 0.0713, 8.0931, -3.0752]),
         "train 3": ("cb991f9791387802", [7.8116, -5.433, 2.326, 2.3492]),
     },
+    "channels": {
+        "init 0": ("ec5a91b7e37f059e", [32.5965, -4.0994]),
+        "train 1": ("0158b63a3a89e4cc", [33.2949, -13.5607, 2.3051, 2.3237]),
+        "channels 2": ("c8e45153e1f2b141", [33.7046, 2.9008, 32.5302, -7.2773]),
+        "train 3": ("416d034ac0d8317e", [33.0776, -11.3398, 2.2991, 2.3233]),
+    },
     "units": {
         "init 0": ("796b9d700f80547e", [8.0958, -3.1401]),
         "train 1": ("250ea8e8ba01e6ed", [8.0881, -2.8967, 2.2797, 2.2896]),
@@ -209,6 +216,12 @@ ASKED: dict[str, dict[str, Any]] = {
     },
     "early-bird": {
         "finder": EarlyBird(every="1", window=2),
+        "sparsity": 0.5,
+        "training": {"iterations": 6},
+    },
+    "channels": {
+        "model": toy_units.NORMED,
+        "finder": ChannelEarlyBird(every="1", window=2),
         "sparsity": 0.5,
         "training": {"iterations": 6},
     },
