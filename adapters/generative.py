@@ -11,6 +11,7 @@ from lth_zoo.errors import BadInput, unknown
 from lth_zoo.graph_models import ANSWERS
 from lth_zoo.protocols import Adapter, Signature
 from lth_zoo.prunable import Prunable, Units, channels_under, check_fit
+from lth_zoo.widths import widest
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -114,6 +115,18 @@ class Generative(Adapter):
             return GAN(up, down, latent, design.loss, design.critic_steps)
         loss = "bernoulli" if shape[0] == 1 else "gaussian"
         return AutoEncoder(design.kind, down, up, latent, loss, design.beta)
+
+    def sized(
+        self, name: str, signature: Signature, parameters: int, parts: Sequence[str] = ()
+    ) -> str:
+        """Return the name at the largest width, in hundredths, with at most so many parameters.
+
+        Both networks are narrowed alike, whichever of them counts; the latent size stays.
+
+        Raises:
+            BadInput: even the narrowest has more.
+        """
+        return widest(lambda n: self.build(n, signature), name, parameters, parts)
 
     def prunable(self, model: nn.Module) -> dict[str, Prunable]:
         """Return every linear and convolution weight of both networks; the role is the network.

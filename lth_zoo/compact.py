@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from .masks import Masks
 from .prunable import Units
 from .rewind import Snapshot
+from .widths import parameters_of
 
 #: Layers that can be cut -> what the sizes of their weight are called. Subclasses may read a
 #: size elsewhere, and stay whole.
@@ -130,11 +131,6 @@ def left_of(lines: Lines, shapes: Mapping[str, Sequence[int]]) -> int:
         axes = lines.get(name, {})
         total += prod(int(axes[i].sum()) if i in axes else n for i, n in enumerate(shape))
     return total
-
-
-def parameters_of(model: nn.Module) -> int:
-    """Return the number of a model's parameters, shared ones once."""
-    return sum(parameter.numel() for parameter in model.parameters())
 
 
 def narrowed(tensor: Tensor, axes: Mapping[int, Tensor]) -> Tensor:

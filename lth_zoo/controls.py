@@ -2,7 +2,8 @@
 
 A *ticket control* is a function ``(draft, seed) -> draft`` that changes the masks or the
 start. A *search control* changes how the mask is searched: ``chain -> chain``; its ticket is
-then trained as usual. Dense, ticket and controls of one seed share the data order.
+then trained as usual. A *model control* puts another network in the ticket's place. Dense,
+ticket and controls of one seed share the data order.
 
 Where a ticket has edges of a graph too, the controls here leave those as they are; the ones of
 :mod:`lth_zoo.graph_controls` are about them.
@@ -14,11 +15,17 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from functools import cache
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from .chain import Chain
+from .coverage import covered_of, pools_of
 from .errors import BadInput
-from .seeds import generator
+from .jobs import Level
+from .protocols import Signature, adapter_of
+from .recipe import finder_name
+from .seeds import generator, seeded
+from .widths import parameters_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -47,12 +54,13 @@ class Draft:
 
 
 def changes(
-    what: Literal["masks", "start", "init", "search", "both"], *, graph: bool = False
+    what: Literal["masks", "start", "init", "search", "model", "both"], *, graph: bool = False
 ) -> Callable[[F], F]:
     """Declare what a control changes, so that only that is stored (default: ``both``).
 
     ``start`` keeps the ticket's place in the schedule; ``init`` is a start that has seen no
-    training, and is trained whole. ``graph`` marks a control of tickets with edges.
+    training, and is trained whole; ``model`` is another network in the ticket's place. ``graph``
+    marks a control of tickets with edges.
     """
 
     def mark(control: F) -> F:
@@ -159,6 +167,52 @@ def random_scores(chain: Chain) -> Chain:
 def random_labels(chain: Chain) -> Chain:
     """Search on permuted training labels, then train on the true ones (Su et al. 2020)."""
     return chain.corrupted(labels="random")
+
+
+@changes("model")
+def equal_size(chain: Chain, level: Level, signature: Signature) -> Level:
+    """Train a dense network of the same architecture, narrower: as many parameters as the ticket.
+
+    Nearest from below; of the recipe's ``only`` parts alone where it has any. It has a start of its
+    own and a whole training, by the same hyper-parameters on the same batches.
+
+    Raises:
+        BadInput: the models come in one width, or the ticket's size is not known beforehand.
+    """
+    recipe = chain.recipe
+    left = _parameters_left(chain, level, signature)
+    name = _narrowed(recipe.model, signature, left, recipe.only)
+    narrow = replace(chain, recipe=replace(recipe, model=name))
+    start = narrow.initial()
+    return Level(level.index, start, None, narrow.train(start, keep="metrics"))
+
+
+@cache
+def _narrowed(model: str, signature: Signature, parameters: int, parts: tuple[str, ...]) -> str:
+    return adapter_of(model).sized(model, signature, parameters, parts)
+
+
+def _parameters_left(chain: Chain, level: Level, signature: Signature) -> int:
+    """Return how many parameters a level's masks will leave: of ``only`` parts, if there are any.
+
+    Raises:
+        BadInput: the size is what a search leaves, not what it was told.
+    """
+    assert level.masks is not None
+    config, recipe = level.masks.config, chain.recipe
+    if not {"density", "scope", "overrides", "total"} <= config.keys() or config.get("shares"):
+        raise BadInput(
+            "control 'equal-size' needs the ticket's size before it is found, and that of finder "
+            f"{finder_name(recipe.finder)!r}, as it is set, is known only then: choose one of "
+            "exact counts, such as imp or one-shot"
+        )
+    adapter = adapter_of(recipe.model)
+    with seeded(0, "init"):
+        model = adapter.build(recipe.model, signature)
+    covered = covered_of(config, adapter, model)
+    kept = sum(pool.keep for pool in pools_of(config, model, covered))
+    size = sum(model.get_parameter(name).numel() for name in covered)
+    return parameters_of(model, recipe.only) - size + kept
 
 
 def _shuffled(masks: Masks, rng: Any) -> Masks:

@@ -184,15 +184,15 @@ def experiment(recipe: Recipe, data: Path | None = None) -> Experiment:
         BadInput, DataError: see :func:`check`.
     """
     recipe = resolved(recipe, data)
-    return lay_out(recipe, check(recipe, data))
+    return lay_out(recipe, check(recipe, data), data)
 
 
-def lay_out(recipe: Recipe, fingerprint: str) -> Experiment:
+def lay_out(recipe: Recipe, fingerprint: str, data: Path | None = None) -> Experiment:
     """Return a recipe's arms over data of that fingerprint, unchecked."""
-    return Experiment(recipe, fingerprint, tuple(_arms(recipe, fingerprint)))
+    return Experiment(recipe, fingerprint, tuple(_arms(recipe, fingerprint, data)))
 
 
-def _arms(recipe: Recipe, fingerprint: str) -> Iterator[Arm]:
+def _arms(recipe: Recipe, fingerprint: str, data: Path | None) -> Iterator[Arm]:
     chains = [Chain(recipe, seed, fingerprint) for seed in recipe.seeds]
     searched = {chain.seed: list(recipe.finder.search(chain)) for chain in chains}
     for seed, levels in searched.items():
@@ -208,6 +208,9 @@ def _arms(recipe: Recipe, fingerprint: str) -> Iterator[Arm]:
             others = {}
             if changed_by(control) == "search":
                 others = {lv.index: lv for lv in recipe.finder.search(control(chain))}
+            if changed_by(control) == "model":
+                signature = task_for(recipe, data).signature
+                others = {lv.index: control(chain, lv, signature) for lv in levels}
             for level in levels:
                 yield Arm(name, chain.seed, _controlled(chain, name, level, others))
 
@@ -217,6 +220,7 @@ def _controlled(chain: Chain, name: str, level: Level, others: dict[int, Level])
         changes = changed_by(registry.find("controls", name))
         return chain.control(name, level, changes)
     masks = others[level.index].masks
-    assert masks is not None
+    if masks is None:
+        return others[level.index]
     assert level.train is not None
     return Level(level.index, level.start, masks, chain.again(level.train, level.start, masks))

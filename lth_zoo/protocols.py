@@ -192,6 +192,27 @@ class Adapter:
         """
         raise NotImplementedError
 
+    def sized(
+        self,
+        name: str,
+        signature: Signature,  # noqa: ARG002 - for subclasses
+        parameters: int,  # noqa: ARG002
+        parts: Sequence[str] = (),  # noqa: ARG002
+    ) -> str:
+        """Return the model of the same architecture, at a width that has so many parameters.
+
+        Nearest from below; only those of ``parts`` count where any are given.
+
+        Raises:
+            BadInput: the family's names have no widths, or even the narrowest has more.
+        """
+        families = {n: registry.find("adapters", n) for n in registry.names("adapters")}
+        able = [n for n, kind in families.items() if kind.sized is not Adapter.sized]
+        raise BadInput(
+            f"model {name!r} comes in one width, so none of another size can be made; models of "
+            f"{' and '.join(able)} can"
+        )
+
     def fingerprint(self, name: str, model: nn.Module) -> str:  # noqa: ARG002 - for subclasses
         """Return what identifies the code of a model whose name does not; empty where it does."""
         return ""

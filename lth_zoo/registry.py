@@ -102,6 +102,7 @@ _ROWS: dict[str, dict[str, Any]] = {
         "random-global": "lth_zoo.controls:random_global",
         "random-erk": "lth_zoo.controls:random_erk",
         "random-layer": "lth_zoo.controls:random_layer",
+        "equal-size": "lth_zoo.controls:equal_size",
         "one-shot": "lth_zoo.controls:one_shot",
         "shuffle-blocks": "lth_zoo.controls:shuffle_blocks",
         "random-edges": "lth_zoo.graph_controls:random_edges",

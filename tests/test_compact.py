@@ -11,13 +11,14 @@ from torch.nn import functional as F
 from torch.nn.utils.parametrizations import spectral_norm
 from toys import same
 
-from lth_zoo.compact import compact, expand, narrow, parameters_of
+from lth_zoo.compact import compact, expand, narrow
 from lth_zoo.masks import Masks
 from lth_zoo.protocols import Signature, adapter_of
 from lth_zoo.prunable import Part, Units, channels_under, default_prunable
 from lth_zoo.rewind import Snapshot, clone_state, load_optimizer, optimizer_tensors
 from lth_zoo.seeds import seeded
 from lth_zoo.structured import keep_units, shares_of, spread
+from lth_zoo.widths import parameters_of
 
 NETWORKS = [("vgg-11x0.25", 16), ("resnet-20x0.5", 8)]
 

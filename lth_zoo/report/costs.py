@@ -61,24 +61,39 @@ def duration(seconds: float) -> str:
 
 
 def counts_table(results: Results) -> Table:
-    """Return the ticket's kept weights by level, of the prunable and of all parameters."""
+    """Return the ticket's kept weights by level, of the prunable and of all parameters.
+
+    A control of another size has a column with its parameters.
+    """
     rows = []
+    sizes = _other_sizes(results)
     for level in series.pruned_levels(results):
         run = results.select(TICKET, level)[0]
         others = run.parameters - run.prunable
         whole = (run.kept + others) / run.parameters if run.parameters else math.nan
         counts = (f"{run.kept:,}", f"{run.prunable:,}", percent(run.density))
-        parameters = (f"{run.parameters:,}", percent(whole))
+        parameters: tuple[str, ...] = (f"{run.parameters:,}", percent(whole))
+        parameters += tuple(f"{by[level]:,}" if level in by else NONE for by in sizes.values())
         rows.append((str(level), *counts, *parameters, *_edges(run, results.prunes_edges)))
     columns: tuple[str, ...] = (
         *("level", "kept", "prunable", "% of prunable"),
-        *("all parameters", "% of all"),
+        *("all parameters", "% of all", *(f"all of {arm}" for arm in sizes)),
     )
     note = "Counts of the first seed's ticket. Biases, norms and excluded layers are never pruned."
     if results.prunes_edges:
         columns = (*columns, "edges kept", "edges", "% of edges")
         note += " Self-loops are no edges: layers that want them add their own, and keep them."
     return Table("counts", "What is kept", columns, tuple(rows), note, frozenset())
+
+
+def _other_sizes(results: Results) -> dict[str, dict[int, int]]:
+    """Return arm -> level -> parameters, of arms with fewer of them than the ticket's network."""
+    whole = max((run.parameters for run in results.runs), default=0)
+    found: dict[str, dict[int, int]] = {}
+    for run in results.runs:
+        if not run.error and not run.layers and run.parameters < whole:
+            found.setdefault(run.arm, {})[run.level] = run.parameters
+    return found
 
 
 def _edges(run: Run, shown: bool) -> tuple[str, ...]:

@@ -120,10 +120,21 @@ def _images(experiment: Experiment, store: Store) -> Images | None:
 
 
 def _sized(runs: list[Run]) -> list[Run]:
-    """Give runs without masks of weights, such as dense, the tickets' denominator: all is kept."""
+    """Give runs without masks of weights the tickets' denominator.
+
+    Of a network like dense all is kept. A narrower one stands at the density of the ticket whose
+    size it has; its own is in ``parameters``.
+    """
     size = max((run.prunable for run in runs), default=0)
+    whole = max((run.parameters for run in runs), default=0)
+    tickets = {run.level: run.kept for run in runs if run.arm == TICKET and not run.error}
+
+    def kept(run: Run) -> int:
+        return size if run.parameters == whole else tickets.get(run.level, size)
+
+    bare = [not run.error and not run.prunable for run in runs]
     return [
-        replace(r, kept=size, prunable=size) if not r.error and not r.prunable else r for r in runs
+        replace(r, kept=kept(r), prunable=size) if b else r for r, b in zip(runs, bare, strict=True)
     ]
 
 
