@@ -367,7 +367,7 @@ def test_the_command(capsys, tmp_path, monkeypatch):
         "Transfer against the model's own ticket",
         "| mask from | in | less dense |",
         "| model | metric |",
-        "the start that the mask was found from",
+        "each model's on the start it was found from",
         "| random | dcgan-8x0.1 |",
     ):
         assert words in text, words

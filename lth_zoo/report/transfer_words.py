@@ -91,13 +91,13 @@ def asked(results: TransferResults) -> str:
         )
     if results.of_makers:
         start = {
-            "mask": "the model's own start",
-            "mask+start": "the start that the mask was found from",
+            "mask": "all on the model's own start",
+            "mask+start": "each model's on the start it was found from",
         }[results.carry]
         return (
             f"Masks of the network that makes images, of {counted(len(results.targets), 'model')}, "
             f"one-shot and random, in each model on {recipe['task']} at {sparsity} sparsity of "
-            f"that network, {seeds}: on {start}, the other network dense."
+            f"that network, {seeds}: {start}, the other network dense."
         )
     carried = {
         "mask": "the masks alone, on theta_0",
