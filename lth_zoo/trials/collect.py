@@ -231,7 +231,8 @@ def cost(experiment: Experiment, store: Store) -> dict[str, float]:
 def _iterations(job: Job, store: Store) -> int:
     """Return how many iterations a job trained, or will where it has not run."""
     planned = iterations_of(job)
-    entry = store.entry(job) if planned and job.kind != "train" else None
+    sure = job.kind == "train" and job.config["begin"] is not None
+    entry = store.entry(job) if planned and not sure else None
     return int(entry.json().get("iterations", planned)) if entry else planned
 
 
