@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, ClassVar
 from lth_zoo.errors import BadInput, unknown
 from lth_zoo.protocols import Adapter, Signature
 from lth_zoo.prunable import Units, channels_under
-from lth_zoo.widths import widest
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -36,6 +35,7 @@ class CNN(Adapter):
 
     models: Sequence[str] = _MODELS
     graphs: ClassVar[bool] = False
+    widths: ClassVar[bool] = True
 
     def owns(self, name: str) -> bool:
         """Say whether the name is one of ``models``, with or without a width."""
@@ -60,16 +60,6 @@ class CNN(Adapter):
             return kind(shape, classes, width)
         kinds = {"conv": networks.ConvNet, "vgg": networks.VGG, "resnet": networks.ResNet}
         return kinds[family](int(depth), shape, classes, width)
-
-    def sized(
-        self, name: str, signature: Signature, parameters: int, parts: Sequence[str] = ()
-    ) -> str:
-        """Return the name at the largest width, in hundredths, with at most so many parameters.
-
-        Raises:
-            BadInput: even the narrowest has more.
-        """
-        return widest(lambda n: self.build(n, signature), name, parameters, parts)
 
     def units(self, model: nn.Module) -> list[Units]:
         """Return the channels of VGG and ResNet that one layer reads; others have no batch norm."""

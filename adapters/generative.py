@@ -11,7 +11,6 @@ from lth_zoo.errors import BadInput, unknown
 from lth_zoo.graph_models import ANSWERS
 from lth_zoo.protocols import Adapter, Signature
 from lth_zoo.prunable import Prunable, Units, channels_under, check_fit
-from lth_zoo.widths import widest
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -90,6 +89,7 @@ class Generative(Adapter):
 
     models: Sequence[str] = tuple(DESIGNS)
     graphs: ClassVar[bool] = False
+    widths: ClassVar[bool] = True
     generates: ClassVar[bool] = True
     shown_on: ClassVar[str] = "generation/digits"
 
@@ -115,18 +115,6 @@ class Generative(Adapter):
             return GAN(up, down, latent, design.loss, design.critic_steps)
         loss = "bernoulli" if shape[0] == 1 else "gaussian"
         return AutoEncoder(design.kind, down, up, latent, loss, design.beta)
-
-    def sized(
-        self, name: str, signature: Signature, parameters: int, parts: Sequence[str] = ()
-    ) -> str:
-        """Return the name at the largest width, in hundredths, with at most so many parameters.
-
-        Both networks are narrowed alike, whichever of them counts; the latent size stays.
-
-        Raises:
-            BadInput: even the narrowest has more.
-        """
-        return widest(lambda n: self.build(n, signature), name, parameters, parts)
 
     def prunable(self, model: nn.Module) -> dict[str, Prunable]:
         """Return every linear and convolution weight of both networks; the role is the network.

@@ -87,9 +87,9 @@ def _past(store: Store, device: str) -> dict[tuple[str, str, str], float]:
     times: dict[tuple[str, str, str], list[float]] = {}
     for entry in store.entries():
         record = entry.manifest["record"]
-        if entry.manifest["kind"] == "train" and record["device"] == device:
-            job = Job("train", entry.manifest["config"])
-            seconds = record["seconds"] / max(1, iterations_of(job))
+        job = Job(entry.manifest["kind"], entry.manifest["config"])
+        if job.kind == "train" and record["device"] == device and iterations_of(job):
+            seconds = record["seconds"] / iterations_of(job)
             times.setdefault(_shape(job), []).append(seconds)
     return {shape: statistics.median(values) for shape, values in times.items()}
 

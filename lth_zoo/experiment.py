@@ -17,6 +17,7 @@ from .errors import BadInput, unknown
 from .gate_search import check_search
 from .graph_models import check_gates
 from .jobs import DENSE, TICKET, Job, Level, graph
+from .learn import check_learned
 from .protocols import Adapter, Prunable, Task, adapter_of
 from .recipe import Recipe, finder_name
 from .seeds import seeded
@@ -110,6 +111,8 @@ def check(recipe: Recipe, data: Path | None = None) -> str:
             check_channels(job.config, adapter, model, covered)
         if job.kind == "gates":
             check_search(job.config, task, model)
+        if job.kind == "learn" and job.config["task"] == recipe.task:
+            check_learned(job.config, task, model)
     return fingerprint
 
 
@@ -154,6 +157,7 @@ def resolved(recipe: Recipe, data: Path | None = None) -> Recipe:
     An epoch is as many whole batches as the training part holds, as :meth:`Task.epoch` deals them.
     """
     recipe = replace(recipe, head=recipe.head or adapter_of(recipe.model).heads)
+    recipe = replace(recipe, only=_only(recipe, data))
     if recipe.epochs is None:
         return recipe
     task = task_for(recipe, data)
@@ -161,6 +165,32 @@ def resolved(recipe: Recipe, data: Path | None = None) -> Recipe:
     steps = recipe.epochs * max(1, task.size("train") // batch) / recipe.training.accumulation
     training = replace(recipe.training, iterations=max(1, math.ceil(steps)))
     return replace(recipe, epochs=None, training=training)
+
+
+def _only(recipe: Recipe, data: Path | None) -> tuple[str, ...]:
+    """Return the parts that may be pruned: the recipe's, or the one that the finder is for.
+
+    Raises:
+        BadInput: the model has no such part, or the recipe names another.
+    """
+    names, finder = recipe.finder.prunes, finder_name(recipe.finder)
+    if not names:
+        return recipe.only
+    with seeded(0, "init"):
+        model = adapter_of(recipe.model).build(recipe.model, task_for(recipe, data).signature)
+    parts = [n for n, _ in model.named_children()]
+    own = tuple(part for part in parts if part in names)
+    if not own:
+        raise BadInput(
+            f"finder {finder!r} is for models with a {' or a '.join(names)}, and {recipe.model!r} "
+            f"has {', '.join(parts)}"
+        )
+    if recipe.only not in ((), own):
+        raise BadInput(
+            f"only is {list(recipe.only)}, but finder {finder!r} prunes the {own[0]} alone: leave "
+            f"it out, or give {own[0]}"
+        )
+    return own
 
 
 def _check_amounts(jobs: list[Job], model: Any, covered: Mapping[str, Prunable]) -> None:

@@ -30,6 +30,7 @@ from .seeds import generator, seeded
 from .select import select
 from .session import IMAGES, LOG, MASKS, RESULT, STATE, LazyStates, Session
 from .store import Entry
+from .strong import Settle, signed_constant
 from .train import Loop
 from .watch import Watch, tracker
 
@@ -112,7 +113,9 @@ def train(session: Session) -> None:
         model, plan, about = made_compact(model, masks, session.adapter.units(model))
     # A rewind point is a place on the way, whatever the result of a whole training is.
     best = config["keep"] != "snapshot" and config["training"].get("result") == "best"
-    hooks = [Best()] if best else []
+    hooks: list[Hook] = [Best()] if best else []
+    if batches := config.get("settle"):
+        hooks.append(Settle(session.task.matched(), batches))
     loop = trained(session, model, partial(_start, session, plan), hooks, plan.masks)
     session.write_json(_measure(loop, config) | about)
     if config["keep"] != "snapshot":
@@ -131,12 +134,13 @@ def trained(
     start: Callable[[], Snapshot | None],
     hooks: Sequence[Hook] = (),
     masks: Masks | None = None,
+    task: Task | None = None,
     **options: Any,
 ) -> Loop:
     """Train a model as a job's config says, from its last checkpoint or ``start``; keep the curve.
 
     Masks of a graph's edges are not the loop's: the task deals the graph that is left.
-    ``options`` are the loop's own: groups.
+    ``task`` is given where it is not :func:`learned`; ``options`` are the loop's own: groups.
     """
     config, resumed = session.config, session.resume()
     if resumed is not None:
@@ -144,7 +148,7 @@ def trained(
             hook.restore(resumed)
     loop = Loop(
         model,
-        learned(session, masks),
+        task or learned(session, masks),
         build(Training, dict(config["training"])),
         seed=config["seed"],
         masks=masks,
@@ -305,7 +309,7 @@ def control(session: Session) -> None:
     if masks is None:
         raise StoreError(f"{session.job.label} has no masks")
     start = session.snapshot("start")
-    draft = Draft(masks, start.state, lambda: _fresh(session))
+    draft = Draft(masks, start.state, lambda: _fresh(session, masks))
     changed = registry.find("controls", config["name"])(draft, config["seed"])
     if config["changes"] != "start":
         session.write_masks(changed.masks)
@@ -314,11 +318,14 @@ def control(session: Session) -> None:
         session.write_state(Snapshot(dict(changed.state), start.iteration))
 
 
-def _fresh(session: Session) -> dict[str, Tensor]:
+def _fresh(session: Session, masks: Masks) -> dict[str, Tensor]:
     config = session.config
     with seeded(config["seed"], "init", "control", config["name"]):
         model: nn.Module = session.adapter.build(config["model"], session.task.signature)
         session.adapter.reset(model, config["model"], session.task.signature)
+    if config.get("weights") == "signed-constant":
+        covered = {n: p for n, p in session.adapter.prunable(model).items() if n in masks}
+        signed_constant(model, covered, masks.density)
     return clone_state(model)
 
 

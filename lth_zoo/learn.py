@@ -9,28 +9,37 @@ holds, beside what a training and a prune job read:
 - ``relaxation``: ``top-k`` (the exact count in every step) or ``soft`` (a threshold and a
   penalty, made exact at the end);
 - ``first``, ``warm_up``, ``cool_down``: the cubic schedule of the density (of the threshold).
+
+Tickets that stay untrained have more: ``objective`` ``moments`` learns by what the task matches in
+place of its own loss, ``weights`` ``signed-constant`` replaces the start's, and ``settle`` says how
+many batches the running statistics of the result are from.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import copy
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from .carry import tied
 from .coverage import covered_of, pools_of
 from .errors import BadInput
 from .hooks import Hook
-from .kinds import trained
+from .kinds import learned, trained
 from .relax import Relaxation, ScoredModel, Soft, TopK, cubic, start_scores
 from .rewind import Snapshot
 from .seeds import generator
 from .select import Pool, exact, select
 from .session import Session
+from .strong import settle, signed_constant
 
 if TYPE_CHECKING:
-    from torch import nn
+    import torch
+    from torch import Tensor, nn
 
-    from .protocols import Prunable, Task
+    from .protocols import Objective, Prunable, Split, Task
     from .train import Loop
 
 
@@ -44,12 +53,16 @@ def learn(session: Session) -> None:
     config, inner = session.config, session.build()
     inner.load_state_dict(session.snapshot("start").state)
     covered = covered_of(config, session.adapter, inner)
+    if config.get("weights") == "signed-constant":
+        signed_constant(inner, covered, float(exact(config["density"])))
     model = scored(config, inner, covered, session.adapter.head(inner))
-    _check_task(session.task, model)
+    task = aimed(config, learned(session))
+    _check_task(task, inner)
     annealing = Annealing(config, covered)
     own = {"rate": config["score_rate"] / config["training"]["learning_rate"], "weight_decay": 0.0}
     groups = dict.fromkeys(model.score_names(), own)
-    loop = trained(session, model, lambda: None, [annealing], groups=groups)
+    seen = through_masks(task)
+    loop = trained(session, model, lambda: None, [annealing], task=seen, groups=groups)
 
     final = loop.final_state()
     scores = {n: final[key] for n, key in zip(model.names, model.score_names(), strict=True)}
@@ -57,9 +70,12 @@ def learn(session: Session) -> None:
     pools = annealing.pools(model, config["density"])
     masks = select(scores, pools)
     model.relaxation = TopK(pools)
+    if batches := config.get("settle"):
+        size = loop.training.batch_size
+        model.through(lambda masked: settle(masked, task, loop.seed, batches, size))
     metrics = loop.evaluate("validation")
     session.write_masks(masks)
-    session.write_start(Snapshot(model.inner_state(final), config["end"]))
+    session.write_start(Snapshot(model.inner_state(loop.final_state()), config["end"]))
     session.write_json(
         {
             "masks": masks.counts,
@@ -87,6 +103,44 @@ def scored(
     # What the head shares with the rest (tied embeddings) is the start's, and stays.
     live["head"] = head - tied(inner, head).keys() if head.isdisjoint(covered) else frozenset()
     return ScoredModel(inner, scores, TopK(first), live[config["live"]])
+
+
+def aimed(config: Mapping[str, Any], task: Task) -> Task:
+    """Return the task with what masks are learned by: its own loss, or another that it offers.
+
+    Raises:
+        BadInput: it offers none.
+    """
+    return task.matched() if config.get("objective") == "moments" else task
+
+
+def check_learned(config: Mapping[str, Any], task: Task, model: nn.Module) -> None:
+    """Assert, before any work, that masks of a model can be learned on a task.
+
+    Raises:
+        BadInput: it has several losses, or not the one that is asked for.
+    """
+    _check_task(aimed(config, task), model)
+
+
+def through_masks(task: Task) -> Task:
+    """Return a task as a :class:`ScoredModel` sees it: losses and looks are of its masked model."""
+    seen = copy.copy(task)
+
+    def objectives(model: nn.Module) -> Sequence[Objective]:
+        assert isinstance(model, ScoredModel)
+        return [replace(one, loss=partial(_lost, one)) for one in task.objectives(model.inner)]
+
+    def evaluate(model: nn.Module, split: Split) -> dict[str, float]:
+        assert isinstance(model, ScoredModel)
+        return model.through(lambda masked: task.evaluate(masked, split))
+
+    seen.objectives, seen.evaluate = objectives, evaluate  # type: ignore[method-assign]
+    return seen
+
+
+def _lost(one: Objective, model: ScoredModel, batch: Any, rng: torch.Generator) -> Tensor:
+    return model.through(lambda masked: one.loss(masked, batch, rng))
 
 
 def _check_task(task: Task, model: nn.Module) -> None:

@@ -24,6 +24,7 @@ from .terms import (
     Split,
     Yardstick,
 )
+from .widths import widest
 
 if TYPE_CHECKING:
     import torch
@@ -149,6 +150,14 @@ class Task:
         """
         raise BadInput(f"task {self.name!r} has no loss that a trained network could teach")
 
+    def matched(self) -> Task:
+        """Return the task with one loss that needs no adversary, by which masks are learned.
+
+        Raises:
+            BadInput: it has none.
+        """
+        raise BadInput(f"task {self.name!r} has no moments that generated images could match")
+
     def to(self, device: torch.device) -> None:
         """Move what batches are made of to a device."""
 
@@ -178,6 +187,8 @@ class Adapter:
     sparse_features: ClassVar[bool] = False
     #: Whether its models make images: both networks of a generator in one module.
     generates: ClassVar[bool] = False
+    #: Whether a name may end in a factor of every width, as in ``resnet-20x0.5``.
+    widths: ClassVar[bool] = False
     #: The embedded task whose shapes ``lth-zoo show MODEL`` takes.
     shown_on: ClassVar[str] = "digits"
 
@@ -193,25 +204,16 @@ class Adapter:
         raise NotImplementedError
 
     def sized(
-        self,
-        name: str,
-        signature: Signature,  # noqa: ARG002 - for subclasses
-        parameters: int,  # noqa: ARG002
-        parts: Sequence[str] = (),  # noqa: ARG002
+        self, name: str, signature: Signature, parameters: int, parts: Sequence[str] = ()
     ) -> str:
         """Return the model of the same architecture, at a width that has so many parameters.
 
         Nearest from below; only those of ``parts`` count where any are given.
 
         Raises:
-            BadInput: the family's names have no widths, or even the narrowest has more.
+            BadInput: names have no widths, or even the narrowest has more.
         """
-        families = {n: registry.find("adapters", n) for n in registry.names("adapters")}
-        able = [n for n, kind in families.items() if kind.sized is not Adapter.sized]
-        raise BadInput(
-            f"model {name!r} comes in one width, so none of another size can be made; models of "
-            f"{' and '.join(able)} can"
-        )
+        return widest(self, name, signature, parameters, parts)
 
     def fingerprint(self, name: str, model: nn.Module) -> str:  # noqa: ARG002 - for subclasses
         """Return what identifies the code of a model whose name does not; empty where it does."""
@@ -307,6 +309,8 @@ class Finder:
     needs_gates: ClassVar[bool] = False
     #: Modules that a model must have for it.
     needs_parts: ClassVar[tuple[str, ...]] = ()
+    #: Modules of which it prunes the one that a model has, and nothing else; empty for all.
+    prunes: ClassVar[tuple[str, ...]] = ()
 
     def search(self, chain: Any) -> Iterator[Any]:
         """Yield level 0 (dense) and then each level down to the target."""

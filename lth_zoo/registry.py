@@ -68,6 +68,7 @@ _ROWS: dict[str, dict[str, Any]] = {
     "finders": {
         "imp": "lth_zoo.finders.imp:IMP",
         "mask-training": "lth_zoo.finders.mask_training:MaskTraining",
+        "moment-matching": "lth_zoo.finders.moment_matching:MomentMatching",
         "movement": "lth_zoo.finders.movement:Movement",
         "one-shot": "lth_zoo.finders.one_shot:OneShot",
         "structured": "lth_zoo.finders.structured:Structured",

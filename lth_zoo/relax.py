@@ -8,9 +8,9 @@ arXiv:1308.3432): ``dL/dS = dL/dM = dL/dW' * W``. Weights, where they are traine
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +23,7 @@ from .select import Pool, select
 THRESHOLD = 0.01
 
 Start = Literal["magnitude", "random", "zero"]
+T = TypeVar("T")
 
 
 class Relaxation(Protocol):
@@ -127,6 +128,17 @@ class _Through(torch.autograd.Function):
         return gradients[0], None
 
 
+class _Asked(nn.Module):
+    """A function of a model as a module, so that it can be called with other tensors in place."""
+
+    def __init__(self, model: nn.Module, question: Callable[[nn.Module], Any]) -> None:
+        super().__init__()
+        self.model, self.question = model, question
+
+    def forward(self) -> Any:
+        return self.question(self.model)
+
+
 class ScoredModel(nn.Module):
     """A model whose prunable weights are multiplied by a mask of trainable scores.
 
@@ -165,6 +177,15 @@ class ScoredModel(nn.Module):
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Return what the inner model says with its weights masked."""
         return torch.func.functional_call(self.inner, self.masked(), args, kwargs)
+
+    def through(self, question: Callable[[nn.Module], T]) -> T:
+        """Return what a function says of the inner model while its weights are masked.
+
+        So losses may call parts of it, a decoder alone.
+        """
+        weights = {f"model.{name}": weight for name, weight in self.masked().items()}
+        answer: T = torch.func.functional_call(_Asked(self.inner, question), weights, ())
+        return answer
 
     def by_name(self) -> dict[str, Tensor]:
         """Return the scores by the name of the weight they belong to."""

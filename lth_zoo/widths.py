@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_right
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from . import registry
 from .errors import BadInput
 from .prunable import within
 from .seeds import seeded
 
 if TYPE_CHECKING:
     from torch import nn
+
+    from .protocols import Adapter, Signature
 
 
 def parameters_of(model: nn.Module, parts: Sequence[str] = ()) -> int:
@@ -25,24 +28,22 @@ def parameters_of(model: nn.Module, parts: Sequence[str] = ()) -> int:
 
 
 def widest(
-    build: Callable[[str], nn.Module],
-    name: str,
-    parameters: int,
-    parts: Sequence[str] = (),
+    adapter: Adapter, name: str, signature: Signature, parameters: int, parts: Sequence[str] = ()
 ) -> str:
     """Return the name of the widest model that has at most so many parameters.
 
-    Widths are hundredths, up to that of ``name``.
-
-    Args:
-        build: name -> model.
-        name: an architecture, or one at a width: ``resnet-20``, ``resnet-20x0.5``.
-        parameters: not to be exceeded.
-        parts: modules whose parameters alone count; all of them where empty.
+    Widths are hundredths, up to that of ``name``; of ``parts`` alone the parameters count, where
+    any are given.
 
     Raises:
-        BadInput: even the narrowest has more.
+        BadInput: names of the family have no widths, or even the narrowest has more.
     """
+    if not adapter.widths:
+        able = [n for n in registry.names("adapters") if registry.find("adapters", n).widths]
+        raise BadInput(
+            f"model {name!r} comes in one width, so none of another size can be made; models of "
+            f"{' and '.join(able)} can"
+        )
     whole, width = re.fullmatch(r"(.*?)(?:x([\d.]+))?", name).groups()  # type: ignore[union-attr]
 
     def named(hundredths: int) -> str:
@@ -51,7 +52,7 @@ def widest(
     def count(hundredths: int) -> int:
         # Not on the meta device: spectral norm takes seconds there, and milliseconds here.
         with seeded(0, "init"):
-            return parameters_of(build(named(hundredths)), parts)
+            return parameters_of(adapter.build(named(hundredths), signature), parts)
 
     # Parameters grow with the width, so half of the widths are ruled out at a time.
     fitting = bisect_right(range(1, round(100 * float(width or 1)) + 1), parameters, key=count)

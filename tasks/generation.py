@@ -30,6 +30,7 @@ from lth_zoo.seeds import seeded
 from lth_zoo.tasks import generation_looks as looks
 from lth_zoo.tasks import generation_losses as losses
 from lth_zoo.tasks.evaluation import evaluating
+from lth_zoo.tasks.generation_moments import Moments, maker_of
 from lth_zoo.tasks.images import ImageClassification
 
 if TYPE_CHECKING:
@@ -81,6 +82,7 @@ class Generation(Task):
             )
         self.images = images
         self.teacher: Any = None
+        self.moments: Moments | None = None
         self._judges: dict[str, Any] = {}
 
     def prepared(self, model: str, length: int | None = None) -> Task:
@@ -141,6 +143,9 @@ class Generation(Task):
             BadInput: the model has not the networks of its kind, or the options do not fit it.
         """
         set_ = self.settings(model)
+        if self.moments is not None:
+            maker_of(model)  # there is one, or it is said
+            return [Objective("moments", self.moments)]
         if set_.kind == "ae":
             return [Objective("reconstruction", losses.Restoration(set_.loss))]
         if set_.kind == "vae":
@@ -176,6 +181,12 @@ class Generation(Task):
             raise BadInput(f"task {self.name!r}: only a discriminator is taught, and there is none")
         task = copy.copy(self)
         task.teacher = teacher.requires_grad_(False)
+        return task
+
+    def matched(self) -> Task:
+        """Return the task whose one loss is how far the moments of new images' features are."""
+        task = copy.copy(self)
+        task.moments = Moments(task)
         return task
 
     # -- judging ---------------------------------------------------------------------------------

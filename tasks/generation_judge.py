@@ -35,7 +35,7 @@ class Judge:
     def __init__(self, network: Any, task: ImageClassification) -> None:
         self.task = task
         self._device = task.labels("train").device
-        self._network = network.to(self._device)
+        self.network = network.to(self._device)
         self._raw: dict[Split, Tensor] = {}
         self._floors: dict[tuple[Split, int], float] = {}
 
@@ -45,7 +45,7 @@ class Judge:
         Raises:
             BadInput: the images have another shape than the data's.
         """
-        return self._standardised(self._answers(self._network.features, images))
+        return self._standardised(self._answers(self.network.features, images))
 
     def probabilities(self, images: Tensor) -> Tensor:
         """Return the probability of every class, (n, classes) float64.
@@ -53,7 +53,7 @@ class Judge:
         Raises:
             BadInput: the images have another shape than the data's.
         """
-        return self._answers(self._network, images).double().softmax(1)
+        return self._answers(self.network, images).double().softmax(1)
 
     def accuracy(self, images: Tensor, labels: Tensor) -> float:
         """Return the percentage of images that are taken for what their labels (n,) say.
@@ -139,7 +139,7 @@ class Judge:
         if split not in self._raw:
             order = torch.from_numpy(fixed_order(self.task.size(split), seed=0))
             batches = (self.task.batch(split, at)[0] for at in order.split(CHUNK))
-            self._raw[split] = self._through(self._network.features, batches)
+            self._raw[split] = self._through(self.network.features, batches)
         return self._raw[split]
 
     def _answers(self, answer: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
@@ -152,5 +152,5 @@ class Judge:
     def _through(self, answer: Callable[[Tensor], Tensor], batches: Iterable[Tensor]) -> Tensor:
         import torch
 
-        with evaluating(self._network):
+        with evaluating(self.network):
             return torch.cat([answer(batch) for batch in batches])

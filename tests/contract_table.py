@@ -33,6 +33,7 @@ from lth_zoo.finders import (
     GraphIMP,
     InstantSoup,
     MaskTraining,
+    MomentMatching,
     Movement,
     OneShot,
     Structured,
@@ -247,6 +248,14 @@ FINDERS |= {
     "gan-imp": [
         (GanIMP(rate=0.5), 0.75, [1578, 789], True, GAN),
         (GanIMP(scope="global", discriminator="fresh"), 0.2, [2525], True, GAN),
+    ],
+}
+
+FINDERS |= {
+    "moment-matching": [
+        (MomentMatching(), 0.75, [440], True, GAN | {"size": 1760}),
+        (MomentMatching(weights="init", scope="layer"), 0.5, [880], True, GAN | {"size": 1760}),
+        (MomentMatching(), 0.0, [], True, GAN | {"size": 1760}),
     ],
 }
 

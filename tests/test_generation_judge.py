@@ -185,7 +185,7 @@ def test_features_are_standardised_and_scaled_as_batches_are(judge, digits):
 def test_accuracy_is_that_of_the_classifier(judges, digits):
     images, labels = digits.splits["test"].pixels / digits.scale, digits.labels("test")
     for judge in judges:
-        expected = digits.evaluate(judge._network, "test")["accuracy"]
+        expected = digits.evaluate(judge.network, "test")["accuracy"]
         assert judge.accuracy(images, labels) == pytest.approx(expected)
         assert expected > 90
         assert judge.accuracy(images, (labels + 1) % 10) < 5
@@ -193,14 +193,14 @@ def test_accuracy_is_that_of_the_classifier(judges, digits):
 
 
 def test_a_judge_leaves_no_trace(judge, digits):
-    judge._network.train()
-    before = {n: t.clone() for n, t in judge._network.state_dict().items()}
+    judge.network.train()
+    before = {n: t.clone() for n, t in judge.network.state_dict().items()}
     images = pictures(digits, "train").requires_grad_()
     found = judge.features(images)
-    assert judge._network.training
+    assert judge.network.training
     assert not found.requires_grad
-    assert all(t.equal(before[n]) for n, t in judge._network.state_dict().items())
-    judge._network.eval()
+    assert all(t.equal(before[n]) for n, t in judge.network.state_dict().items())
+    judge.network.eval()
     assert judge.features(images).equal(found)
 
 

@@ -31,7 +31,7 @@ HEAVY = {
 #: The rooms that a family or a task may stand on.
 BELOW = {
     *("errors", "graph", "graph_models", "identity", "masks", "protocols", "prunable", "recipe"),
-    *("registry", "rewind", "seeds", "widths"),
+    *("registry", "rewind", "seeds"),
 }
 
 EVERY_NAME = """
