@@ -16,6 +16,7 @@ from lth_zoo.finders import IMP, MaskTraining, Movement, OneShot, Structured
 from lth_zoo.jobs import DENSE, TICKET
 from lth_zoo.protocols import Signature, adapter_of
 from lth_zoo.report.costs import counts_table
+from lth_zoo.report.samples import _lines
 from lth_zoo.seeds import seeded
 from lth_zoo.session import RESULT
 from lth_zoo.store import Store
@@ -153,6 +154,9 @@ def test_tables_show_its_own_size_and_verdicts_count_it(results):
         assert [control.name for control in level.verdict.controls] == ["equal-size", "shuffle"]
     plain = counts_table(replace(results, runs=[r for r in results.runs if r.arm != "equal-size"]))
     assert "all of equal-size" not in plain.columns
+    (narrow,) = (r for r in results.select("equal-size", 1) if r.seed == 0)
+    assert _lines(results, narrow)[0] == f"dense, {narrow.parameters:,} parameters"
+    assert _lines(results, results.select(TICKET, 1)[0])[0] == "sparsity 50.0 %"
     back = Results.from_json(json.loads(json.dumps(results.to_json())))
     assert counts_table(back) == table
 
@@ -168,12 +172,12 @@ def test_a_failed_ticket_leaves_it_a_place(laid, store):
     assert {r.kept for r in found.select("equal-size", 2)} == {580}
 
 
-def test_what_only_covers_is_what_counts(tmp_path):
+def test_what_only_covers_is_what_counts():
     recipe = tiny_recipe(finder=OneShot(), sparsity=0.5, controls=("equal-size",), only=("fc1",))
     (arm,) = arms(experiment(recipe), "equal-size")
-    narrow = built(arm.goal.config["model"], GREY)
-    whole = built(MODEL, GREY)
-    assert parameters_of(narrow, ["fc1"]) <= parameters_of(whole, ["fc1"]) - 960
+    left = parameters_of(built(MODEL, GREY), ["fc1"]) - 960
+    assert arm.goal.config["model"] == adapter_of(MODEL).sized(MODEL, GREY, left, ["fc1"])
+    assert 0.9 * left < parameters_of(built(arm.goal.config["model"], GREY), ["fc1"]) <= left
 
 
 @pytest.mark.parametrize(

@@ -66,7 +66,7 @@ def counts_table(results: Results) -> Table:
     A control of another size has a column with its parameters.
     """
     rows = []
-    sizes = _other_sizes(results)
+    sizes = series.other_sizes(results)
     for level in series.pruned_levels(results):
         run = results.select(TICKET, level)[0]
         others = run.parameters - run.prunable
@@ -84,16 +84,6 @@ def counts_table(results: Results) -> Table:
         columns = (*columns, "edges kept", "edges", "% of edges")
         note += " Self-loops are no edges: layers that want them add their own, and keep them."
     return Table("counts", "What is kept", columns, tuple(rows), note, frozenset())
-
-
-def _other_sizes(results: Results) -> dict[str, dict[int, int]]:
-    """Return arm -> level -> parameters, of arms with fewer of them than the ticket's network."""
-    whole = max((run.parameters for run in results.runs), default=0)
-    found: dict[str, dict[int, int]] = {}
-    for run in results.runs:
-        if not run.error and not run.layers and run.parameters < whole:
-            found.setdefault(run.arm, {})[run.level] = run.parameters
-    return found
 
 
 def _edges(run: Run, shown: bool) -> tuple[str, ...]:

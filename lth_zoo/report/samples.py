@@ -106,8 +106,11 @@ def _lines(results: Results, run: Run | None) -> tuple[str, ...]:
     if run is None:
         return ()
     value = number(series.headline(run, results), series.decimals(results))
-    sparsity = [] if run.arm == DENSE else [f"sparsity {percent(run.sparsity)} %"]
-    return (*sparsity, f"{results.headline} {value}")
+    if run.arm in series.other_sizes(results):
+        size = [f"dense, {run.parameters:,} parameters"]
+    else:
+        size = [] if run.arm == DENSE else [f"sparsity {percent(run.sparsity)} %"]
+    return (*size, f"{results.headline} {value}")
 
 
 def _drawing(

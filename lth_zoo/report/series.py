@@ -86,6 +86,16 @@ def controls(results: Results) -> list[str]:
     return [arm for arm in results.arms() if arm not in (DENSE, TICKET)]
 
 
+def other_sizes(results: Results) -> dict[str, dict[int, int]]:
+    """Return arm -> level -> parameters, of dense arms with fewer than the ticket's network."""
+    whole = max((run.parameters for run in results.runs), default=0)
+    found: dict[str, dict[int, int]] = {}
+    for run in results.runs:
+        if not run.error and not run.layers and run.parameters < whole:
+            found.setdefault(run.arm, {})[run.level] = run.parameters
+    return found
+
+
 def reinit_arm(results: Results) -> str:
     """Return the re-initialisation control; the first control, or "", where there is none."""
     names = controls(results)
