@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from lth_zoo.errors import BadInput, unknown
 from lth_zoo.protocols import (
+    SPLITS,
     Objective,
     Pretraining,
     Signature,
@@ -42,9 +43,10 @@ if TYPE_CHECKING:
 PREFIX = "generation/"
 #: Length of the signed step of adversarial features (Chen et al. 2021, arXiv:2103.00397).
 ADVERSARIAL = 0.01
-#: Judges, and the iterations and batch of their training: for images from 16x16 on, and below.
+#: Judges; the iterations and batch of their training and the features they compare images in, for
+#: images from 16x16 on and below.
 JUDGES = 3
-LARGE, SMALL = (2000, 128), (500, 64)
+LARGE, SMALL = (2000, 128, 64), (500, 64, 32)
 
 #: Kind of model -> what it may minimise.
 LOSSES = {
@@ -140,7 +142,8 @@ class Generation(Task):
         """Return one loss of an autoencoder, or the two of a GAN, its discriminator's first.
 
         Raises:
-            BadInput: the model has not the networks of its kind, or the options do not fit it.
+            BadInput: the model has not the networks of its kind, the options do not fit it, or
+                there are too few images to judge what it makes.
         """
         set_ = self.settings(model)
         if self.moments is not None:
@@ -148,6 +151,7 @@ class Generation(Task):
             return [Objective("moments", self.moments)]
         if set_.kind == "ae":
             return [Objective("reconstruction", losses.Restoration(set_.loss))]
+        self._check_enough()
         if set_.kind == "vae":
             return [Objective("nelbo", losses.Bound(set_.loss, set_.beta))]
         critic = losses.Critic(set_.loss, self.teacher, set_.adversarial)
@@ -162,6 +166,20 @@ class Generation(Task):
             ),
             Objective("generator", maker, part_of("generator"), batch="shared"),
         ]
+
+    def _check_enough(self) -> None:
+        """Raise unless every part has more images than a judge has features: see `Moments`."""
+        needed = (LARGE if self._large else SMALL)[2] + 1
+        for split in SPLITS:
+            if self.images.size(split) < needed:
+                raise BadInput(
+                    f"task {self.name!r} has {self.images.size(split)} {split} images; to judge "
+                    f"new ones by {needed - 1} features, {needed} or more are needed of each part"
+                )
+
+    @property
+    def _large(self) -> bool:
+        return min(self.images.shape[1:]) >= 16
 
     def settings(self, model: nn.Module) -> Settings:
         """Return how a model is trained.
@@ -193,7 +211,7 @@ class Generation(Task):
 
     def judges(self) -> Sequence[Pretraining]:
         """Return the classifiers whose features images are compared in: three seeds."""
-        steps, batch = LARGE if min(self.images.shape[1:]) >= 16 else SMALL
+        steps, batch, _ = LARGE if self._large else SMALL
         training = {
             "iterations": steps,
             "evaluate_every": steps,

@@ -182,7 +182,7 @@ def test_demo(capsys, tmp_path, monkeypatch):
 
     made = Bert().pretraining("bert-mini").training | {"iterations": 4, "warmup": 0}
     monkeypatch.setattr("lth_zoo.adapters.bert._MINI_TRAINING", made)
-    monkeypatch.setattr("lth_zoo.tasks.generation.SMALL", (10, 64))
+    monkeypatch.setattr("lth_zoo.tasks.generation.SMALL", (10, 64, 32))
     pretrained_start.cache_clear()
     judges_of.cache_clear()
     monkeypatch.setattr("lth_zoo.cli.demo.load", short)

@@ -206,7 +206,7 @@ MAKER = "dcgan-8x0.05"
 def quick_judges():
     """Judges of generated images that are trained for moments only."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(generation, "SMALL", (10, 64))
+        patch.setattr(generation, "SMALL", (10, 64, 32))
         judges_of.cache_clear()
         yield
     judges_of.cache_clear()

@@ -27,7 +27,7 @@ TRAINING = Training(iterations=4, batch_size=8, learning_rate=1e-3, evaluate_eve
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(generation, "SMALL", (20, 64))
+        patch.setattr(generation, "SMALL", (20, 64, 32))
         judges_of.cache_clear()
         yield Store(tmp_path_factory.mktemp("gan"))
     judges_of.cache_clear()

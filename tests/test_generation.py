@@ -32,7 +32,7 @@ TRAINING = Training(
 def task() -> Any:
     """Generation of digits, judged by three nets of a few steps."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(generation, "SMALL", (40, 64))
+        patch.setattr(generation, "SMALL", (40, 64, 32))
         judges_of.cache_clear()
         yield judged("generation/digits")
     judges_of.cache_clear()
@@ -171,6 +171,20 @@ def test_options_in_the_name_change_the_objective() -> None:
         task_of("generation/digits@critic-3").objectives(model_of(VAE))
     with pytest.raises(BadInput, match=r"unknown loss of a gan .* Known: hinge"):
         task_of("generation/digits@gaussian").objectives(model_of(DCGAN))
+
+
+def test_too_few_images_are_said_before_any_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(generation, "SMALL", (20, 64, 400))
+    task = task_of("generation/digits")
+    with pytest.raises(BadInput, match=r"has 300 validation images; .* 401 or more are needed"):
+        task.objectives(model_of(DCGAN))
+    assert task.objectives(model_of("ae-linear-4x0.1")), "reconstructions are judged one by one"
+
+
+def test_the_features_are_those_of_the_judge() -> None:
+    for name, held in (("digits", generation.SMALL), ("mnist", generation.LARGE)):
+        signature = task_of(name).signature
+        assert adapter_of("judge").build("judge", signature).fc1.out_features == held[2]
 
 
 def test_models_that_make_no_images_are_refused() -> None:

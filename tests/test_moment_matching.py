@@ -42,7 +42,7 @@ STEPS = 120
 @pytest.fixture(scope="module", autouse=True)
 def quick_judges() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(generation, "SMALL", (60, 64))
+        patch.setattr(generation, "SMALL", (60, 64, 32))
         judges_of.cache_clear()
         yield
     judges_of.cache_clear()

@@ -60,7 +60,7 @@ class Wide(Digits):
 def _cheap():
     """Looks of milliseconds, by one judge of a few steps; tasks beside digits."""
     with pytest.MonkeyPatch.context() as patch, parity.registered():
-        patch.setattr(generation, "SMALL", (20, 64))
+        patch.setattr(generation, "SMALL", (20, 64, 32))
         patch.setattr(generation, "JUDGES", 1)
         patch.setattr(generation_looks, "MOST", dict.fromkeys(generation_looks.MOST, 200))
         patch.setattr(generation_looks, "WEIGHTED", (20, 5))
