@@ -72,7 +72,7 @@ class Benchmark(NodeClassification):
     """A graph of Shchur et al. without a published split: 20 nodes a class train, 30 validation.
 
     The other nodes are the test part; the split is that of seed 0 unless ``@random-SEED`` asks
-    for another. Words are made 0 or 1, then row-normalised; edges undirected without loops.
+    for another. Words are 0 or 1 (rows not normalised); edges undirected without loops.
     """
 
     source: ClassVar[str] = (
@@ -83,7 +83,7 @@ class Benchmark(NodeClassification):
     file: ClassVar[str]
 
     def read(self) -> Raw:
-        """Return the graph; features sum to one in each row.
+        """Return the graph; features are 0 or 1.
 
         Raises:
             DataError: the file is missing or damaged.
