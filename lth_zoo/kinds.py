@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -16,8 +16,6 @@ from .best import Best
 from .carry import tied
 from .compact import Plan, expand, made_compact, narrow
 from .controls import Draft
-from .coverage import covered_of, pools_of
-from .edge_scores import selected
 from .errors import BadInput, Diverged, StoreError, unknown
 from .formats import dump_tensors
 from .hooks import Hook
@@ -25,10 +23,8 @@ from .masks import Masks
 from .protocols import Split, Task
 from .recipe import Training, build
 from .rewind import Snapshot, clone_state
-from .scores import ScoreContext, score
-from .seeds import generator, seeded
-from .select import select
-from .session import IMAGES, LOG, MASKS, RESULT, STATE, LazyStates, Session
+from .seeds import seeded
+from .session import IMAGES, LOG, MASKS, RESULT, STATE, Session
 from .store import Entry
 from .strong import Settle, signed_constant
 from .train import Loop
@@ -236,69 +232,6 @@ def _measure(loop: Loop, config: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-# -- prune ---------------------------------------------------------------------------------
-
-
-def prune(session: Session) -> None:
-    """Score a trained model and keep the best of it."""
-    config = session.config
-    model = session.build()
-    rewind = "rewind" if "rewind" in session.job.inputs else "init"
-    states = LazyStates({"final": "trained", "init": "init", "rewind": rewind}, session)
-    model.load_state_dict(states["final"])
-    covered = covered_of(config, session.adapter, model)
-    before = session.masks("within")
-    within = before.weights if before else None
-    masks = within or Masks.ones(model, covered)
-    seed = config["seed"]
-    context = ScoreContext(
-        model,
-        masks,
-        states,
-        generator(seed, "prune", "score"),
-        batches=Batches(learned(session, before), seed),
-        loss=_loss_of(session.task, model, seed),
-    )
-    scores = score(config["score"], context)
-    if config.get("invert"):
-        scores = {name: -value for name, value in scores.items()}
-    caps = {name: kept for name, (kept, _) in within.counts.items()} if within else None
-    kept = select(scores, pools_of(config, model, covered, caps), within)
-    if "edges" in config:
-        kept = kept.joined(_edges(session, before))
-    session.write_masks(kept)
-    session.write_json({"masks": kept.counts, "kept": kept.kept, "prunable": kept.size})
-
-
-def _edges(session: Session, before: Masks | None) -> Masks:
-    """Return the mask of the edges that a prune job keeps."""
-    edges, graph = session.config["edges"], session.task.graph()
-    assert graph is not None, "checked before the run"
-    rng = generator(session.config["seed"], "prune", "edges", edges["score"])
-    within = before.data if before and before.data else None
-    return selected(graph, edges["entry"], edges["score"], edges["density"], rng, within)
-
-
-class Batches:
-    """Training batches in a fixed order of the seed, drawn on access."""
-
-    size = 100
-
-    def __init__(self, task: Task, seed: int) -> None:
-        self._task, self._seed = task, seed
-
-    def __iter__(self) -> Iterator[Any]:
-        order = generator(self._seed, "prune", "batches")
-        for indices in self._task.epoch(self.size, order):
-            yield self._task.batch("train", indices)
-
-
-def _loss_of(task: Task, model: nn.Module, seed: int) -> Callable[[nn.Module, Any], Tensor]:
-    objective = task.objectives(model)[0]
-    noise = generator(seed, "prune", "noise")
-    return lambda network, batch: objective.loss(network, batch, noise)
-
-
 # -- control -------------------------------------------------------------------------------
 
 
@@ -333,7 +266,7 @@ def _fresh(session: Session, masks: Masks) -> dict[str, Tensor]:
 KINDS: dict[str, tuple[Callable[[Session], None] | str, tuple[str, ...]]] = {
     "init": (init, (STATE,)),
     "train": (train, (RESULT, STATE)),
-    "prune": (prune, (MASKS,)),
+    "prune": ("lth_zoo.pruning:prune", (MASKS,)),
     "control": (control, (MASKS, STATE)),
     "graft": (graft, (STATE,)),
     "carry": ("lth_zoo.carry:carry", (MASKS, STATE)),

@@ -6,8 +6,7 @@ Nothing here imports torch at run time, so that names can be listed in an instan
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -18,6 +17,7 @@ from .prunable import Prunable, Units, check_fit, count_macs, default_prunable, 
 from .terms import (
     SPLITS,
     Checkpoint,
+    Finder,
     Objective,
     Pretraining,
     Signature,
@@ -290,31 +290,6 @@ class Adapter:
     def macs(self, model: nn.Module, example: Any) -> dict[str, int]:
         """Return the dense multiply-accumulates of one example, by prunable name."""
         return count_macs(model, example, self.prunable(model))
-
-
-@dataclass(frozen=True)
-class Finder:
-    """A method that yields tickets: a frozen dataclass of its hyper-parameters.
-
-    ``search(chain)`` yields one :class:`~lth_zoo.jobs.Level` after another, built with the
-    primitives of the :class:`~lth_zoo.chain.Chain` it is given. It runs nothing itself.
-    """
-
-    #: The four choices that describe a method, printed by ``lth-zoo ls finders``.
-    describes: ClassVar[Mapping[str, str]] = {}
-    paper: ClassVar[str] = ""
-    #: Whether it prunes the edges of a graph, down to the recipe's ``graph_sparsity``.
-    prunes_graph: ClassVar[bool] = False
-    #: Whether it learns gates on the edges, which the model must honour.
-    needs_gates: ClassVar[bool] = False
-    #: Modules that a model must have for it.
-    needs_parts: ClassVar[tuple[str, ...]] = ()
-    #: Modules of which it prunes the one that a model has, and nothing else; empty for all.
-    prunes: ClassVar[tuple[str, ...]] = ()
-
-    def search(self, chain: Any) -> Iterator[Any]:
-        """Yield level 0 (dense) and then each level down to the target."""
-        raise NotImplementedError
 
 
 def adapter_of(name: str) -> Adapter:

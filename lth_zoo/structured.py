@@ -19,10 +19,11 @@ from torch import Tensor, nn
 from .coverage import covered_of
 from .data_scores import evaluating, on_device, products
 from .errors import BadInput
-from .kinds import Batches, learned
+from .kinds import learned
 from .masks import Masks
 from .protocols import Adapter
 from .prunable import Units
+from .pruning import Batches
 from .scores import wide
 from .seeds import generator
 from .select import Pool, exact, round_half_up, select

@@ -1,11 +1,11 @@
-"""What adapters and tasks tell the engine, as plain data: shapes, losses, yardsticks, starts."""
+"""What adapters, tasks and finders tell the engine: shapes, losses, yardsticks, starts, choices."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 if TYPE_CHECKING:
     import torch
@@ -94,3 +94,28 @@ class Yardstick:
     higher_is_better: bool
     margin: float
     relative: bool = False
+
+
+@dataclass(frozen=True)
+class Finder:
+    """A method that yields tickets: a frozen dataclass of its hyper-parameters.
+
+    ``search(chain)`` yields one :class:`~lth_zoo.jobs.Level` after another, built with the
+    primitives of the :class:`~lth_zoo.chain.Chain` it is given. It runs nothing itself.
+    """
+
+    #: The four choices that describe a method, printed by ``lth-zoo ls finders``.
+    describes: ClassVar[Mapping[str, str]] = {}
+    paper: ClassVar[str] = ""
+    #: Whether it prunes the edges of a graph, down to the recipe's ``graph_sparsity``.
+    prunes_graph: ClassVar[bool] = False
+    #: Whether it learns gates on the edges, which the model must honour.
+    needs_gates: ClassVar[bool] = False
+    #: Modules that a model must have for it.
+    needs_parts: ClassVar[tuple[str, ...]] = ()
+    #: Modules of which it prunes the one that a model has, and nothing else; empty for all.
+    prunes: ClassVar[tuple[str, ...]] = ()
+
+    def search(self, chain: Any) -> Iterator[Any]:
+        """Yield level 0 (dense) and then each level down to the target."""
+        raise NotImplementedError

@@ -204,8 +204,10 @@ def _edges(held: Any) -> np.ndarray:
 def benchmark(name: str, title: str, file: str, data: Path | None) -> Raw:
     """Return a graph of gnn-benchmark; words made 0 or 1, as in PyG.
 
-    Rows do not sum to one: with such small features GCN's 200 iterations end far too early (dense
-    accuracy on Photo 73 % instead of 90 %, docs/results/gnn.md). The npz may lie in the data folder, in one called ``gnn_benchmark``, or as PyG has it, in
+    Rows do not sum to one: with such small features GCN's 200 iterations end far too early
+    (docs/results/gnn.md).
+
+    The npz may lie in the data folder, in one called ``gnn_benchmark``, or as PyG has it, in
     ``TITLE/raw``. Nothing in it is unpickled.
 
     Raises:

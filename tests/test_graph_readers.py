@@ -16,7 +16,6 @@ from scipy.sparse import csr_matrix
 
 from lth_zoo.errors import BadInput, DataError
 from lth_zoo.protocols import SPLITS, task_of
-from lth_zoo.tasks import graph_data
 from lth_zoo.tasks.graph_files import tu_set
 from lth_zoo.tasks.graph_pyg import plain_pickles, read_saved
 from lth_zoo.tasks.graph_readers import PLANETOID
