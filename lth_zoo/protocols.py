@@ -123,6 +123,24 @@ class Task:
         """Return what one iteration of training minimises."""
         raise NotImplementedError
 
+    def answers(
+        self,
+        model: nn.Module,  # noqa: ARG002 - for subclasses
+        batch: Any,  # noqa: ARG002
+        rng: torch.Generator | None = None,  # noqa: ARG002
+    ) -> Tensor:
+        """Return what a model says of a batch, differentiable and in its mode, (n, ...).
+
+        The last dimension holds the scores of classes, but where :class:`Signature` says that the
+        answer is a ``value`` or ``images``, in [0, 1]. ``rng`` draws codes where there are any.
+
+        Raises:
+            BadInput: the task does not say.
+        """
+        raise BadInput(
+            f"task {self.name!r} has no answers to a batch in which two networks could be compared"
+        )
+
     def evaluate(self, model: nn.Module, split: Split) -> dict[str, float]:
         """Return the metrics of a split, the headline metric and ``loss`` among them."""
         raise NotImplementedError

@@ -9,13 +9,11 @@ from __future__ import annotations
 
 import copy
 import hashlib
-import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from lth_zoo.errors import BadInput, unknown
+from lth_zoo.errors import BadInput
 from lth_zoo.protocols import (
     SPLITS,
     Objective,
@@ -27,11 +25,12 @@ from lth_zoo.protocols import (
     adapter_of,
     task_of,
 )
-from lth_zoo.seeds import seeded
+from lth_zoo.seeds import generator, seeded
 from lth_zoo.tasks import generation_looks as looks
 from lth_zoo.tasks import generation_losses as losses
 from lth_zoo.tasks.evaluation import evaluating
 from lth_zoo.tasks.generation_moments import Moments, maker_of
+from lth_zoo.tasks.generation_settings import Settings, kind_of, options_of, part_of, settings_of
 from lth_zoo.tasks.images import ImageClassification
 
 if TYPE_CHECKING:
@@ -41,19 +40,10 @@ if TYPE_CHECKING:
     from lth_zoo.tasks.generation_judge import Judge
 
 PREFIX = "generation/"
-#: Length of the signed step of adversarial features (Chen et al. 2021, arXiv:2103.00397).
-ADVERSARIAL = 0.01
 #: Judges; the iterations and batch of their training and the features they compare images in, for
 #: images from 16x16 on and below.
 JUDGES = 3
 LARGE, SMALL = (2000, 128, 64), (500, 64, 32)
-
-#: Kind of model -> what it may minimise.
-LOSSES = {
-    "gan": ("hinge", "non-saturating", "wasserstein"),
-    "vae": ("bernoulli", "gaussian"),
-    "ae": ("bernoulli", "gaussian"),
-}
 
 
 class Generation(Task):
@@ -181,6 +171,17 @@ class Generation(Task):
     def _large(self) -> bool:
         return min(self.images.shape[1:]) >= 16
 
+    def answers(self, model: Any, batch: Tensor, rng: torch.Generator | None = None) -> Tensor:
+        """Return the images that an autoencoder restores, or a generator draws by ``rng``.
+
+        (n, channels, height, width) in [0, 1]. Without ``rng`` the codes are always the same.
+        """
+        if kind_of(model) != "gan":
+            restored: Tensor = model(batch).sigmoid()
+            return restored
+        codes = rng or generator(0, "noise", "answers")
+        return looks.drawn_from(model, losses.noise(len(batch), model, codes, batch.device))
+
     def settings(self, model: nn.Module) -> Settings:
         """Return how a model is trained.
 
@@ -269,81 +270,3 @@ class Generation(Task):
         """Return what a model makes, as uint8: see :func:`generation_looks.pictures`."""
         with evaluating(model):
             return looks.pictures(self, model)
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What a model is trained with: its own, or what the task's name says."""
-
-    kind: str
-    loss: str
-    critic: int = 1
-    beta: float = 1.0
-    adversarial: float = 0.0
-
-
-def options_of(name: str, words: Sequence[str]) -> dict[str, Any]:
-    """Return what the words after a task's name set.
-
-    Raises:
-        BadInput: a word is none of them, or out of range.
-    """
-    found: dict[str, Any] = {}
-    for word in words:
-        key, _, number = word.rpartition("-")
-        if word in (known := {loss for kind in LOSSES.values() for loss in kind}):
-            found["loss"] = word
-        elif word == "adv-aug":
-            found["adversarial"] = ADVERSARIAL
-        elif key == "critic" and number.isdecimal() and int(number):
-            found["critic"] = int(number)
-        elif key == "beta" and re.fullmatch(r"\d+(\.\d+)?", number):
-            found["beta"] = float(number)
-        else:
-            raise unknown(f"option of {name!r}", word, {*known, "adv-aug", "critic-5", "beta-4"})
-    return found
-
-
-def settings_of(model: Any, options: Mapping[str, Any], name: str) -> Settings:
-    """Return how a model is trained under the options of a task of that name.
-
-    Raises:
-        BadInput: the model is of no known kind, or an option is not for its kind.
-    """
-    kind = kind_of(model)
-    own: dict[str, Any] = {"kind": kind, "loss": model.loss}
-    if kind == "gan":
-        own |= {"critic": model.critic_steps, "adversarial": 0.0}
-    if kind == "vae":
-        own["beta"] = model.beta
-    loss = options.get("loss", model.loss)
-    if loss not in LOSSES[kind]:
-        raise unknown(f"loss of a {kind} (task {name!r})", loss, LOSSES[kind])
-    if odd := [key for key in options if key not in own]:
-        raise BadInput(f"task {name!r}: {odd[0]} is no setting of model kind {kind!r}")
-    return Settings(**{**own, **options})
-
-
-def part_of(name: str) -> Callable[[Any], Iterable[nn.Parameter]]:
-    """Return what takes the parameters of a network out of a model."""
-
-    def taken(model: Any) -> Iterable[nn.Parameter]:
-        found: Iterable[nn.Parameter] = model.get_submodule(name).parameters()
-        return found
-
-    return taken
-
-
-def kind_of(model: Any) -> str:
-    """Return ``ae``, ``vae`` or ``gan``.
-
-    Raises:
-        BadInput: the model has no such kind.
-    """
-    kind = getattr(model, "kind", None)
-    if kind not in LOSSES:
-        raise BadInput(
-            f"model {type(model).__name__} has kind {kind!r}; a model that makes images says ae, "
-            "vae or gan, and has encoder and decoder, or generator and discriminator"
-        )
-    return str(kind)

@@ -142,6 +142,18 @@ class LinkPrediction(GraphTask):
         embedding: Tensor = model(view.x, view.edge_index)
         return embedding[view.rows].prod(0).sum(1)
 
+    def answers(
+        self,
+        model: nn.Module,
+        batch: tuple[View, Tensor],
+        rng: torch.Generator | None = None,  # noqa: ARG002
+    ) -> Tensor:
+        """Return the scores of each pair as apart (always 0) and as joined, (pairs, 2)."""
+        import torch
+
+        scores = self.answer(model, batch[0])
+        return torch.stack([torch.zeros_like(scores), scores], 1)
+
     def criterion(self, answers: Tensor, targets: Tensor) -> Tensor:
         """Return the mean binary cross-entropy of scores."""
         from torch.nn import functional as F

@@ -146,6 +146,15 @@ class GraphTask(Task):
 
         return [Objective(self.loss_name, loss)]
 
+    def answers(
+        self,
+        model: nn.Module,
+        batch: tuple[View, Tensor],
+        rng: torch.Generator | None = None,  # noqa: ARG002
+    ) -> Tensor:
+        """Return the logits of the rows of a batch: nodes or graphs, (rows, classes)."""
+        return self.answer(model, batch[0])
+
     def answered(self, model: nn.Module, split: Split) -> tuple[Tensor, Tensor]:
         """Return a model's answers for a whole split in evaluation mode, and the targets."""
         import torch

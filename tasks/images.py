@@ -128,7 +128,28 @@ class ImageClassification(Task):
 
     def objectives(self, model: nn.Module) -> Sequence[Objective]:  # noqa: ARG002
         """Return cross-entropy over every parameter."""
-        return [Objective("cross-entropy", cross_entropy)]
+        return [Objective("cross-entropy", self.loss)]
+
+    def loss(
+        self,
+        model: nn.Module,
+        batch: tuple[Tensor, Tensor],
+        rng: torch.Generator,
+    ) -> Tensor:
+        """Return the mean cross-entropy of a batch."""
+        from torch.nn import functional as F
+
+        return F.cross_entropy(self.answers(model, batch, rng), batch[1])
+
+    def answers(
+        self,
+        model: nn.Module,
+        batch: tuple[Tensor, Tensor],
+        rng: torch.Generator | None = None,  # noqa: ARG002
+    ) -> Tensor:
+        """Return the logits of the images of a batch, (n, classes)."""
+        logits: Tensor = model(batch[0])
+        return logits
 
     def evaluate(self, model: nn.Module, split: Split) -> dict[str, float]:
         """Return ``accuracy`` in percent and ``loss``; ``top5`` from 100 classes on.
@@ -144,8 +165,8 @@ class ImageClassification(Task):
             total["top5"] = 0.0
         with evaluating(model):
             for chunk in torch.arange(self.size(split), device=device).split(CHUNK):
-                images, labels = self.batch(split, chunk)
-                logits = model(images)
+                _, labels = batch = self.batch(split, chunk)
+                logits = self.answers(model, batch)
                 total["loss"] += F.cross_entropy(logits.double(), labels, reduction="sum").item()
                 total["accuracy"] += 100.0 * (logits.argmax(1) == labels).sum().item()
                 if "top5" in total:
@@ -157,9 +178,9 @@ class ImageClassification(Task):
         """Return ``("constant",)`` for a model that gives a thousand images one answer."""
         import torch
 
-        images, _ = self.batch("validation", torch.arange(min(CHUNK, self.size("validation"))))
+        batch = self.batch("validation", torch.arange(min(CHUNK, self.size("validation"))))
         with evaluating(model):
-            answers = model(images).argmax(1)
+            answers = self.answers(model, batch).argmax(1)
         return ("constant",) if bool((answers == answers[0]).all()) else ()
 
     def to(self, device: torch.device) -> None:
@@ -184,14 +205,6 @@ class ImageClassification(Task):
         if split not in self.splits:
             raise unknown("split", split, self.splits)
         return self.splits[split]
-
-
-def cross_entropy(model: nn.Module, batch: tuple[Tensor, Tensor], _: torch.Generator) -> Tensor:
-    """Return the mean cross-entropy of a batch (images, labels)."""
-    from torch.nn import functional as F
-
-    images, labels = batch
-    return F.cross_entropy(model(images), labels)
 
 
 def flip_and_crop(pixels: Tensor, rng: torch.Generator) -> Tensor:

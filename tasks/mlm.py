@@ -218,14 +218,21 @@ class MaskedLM(TextTask):
             rows.append(torch.rand(self.length, 3, generator=own)[:width])
         return torch.stack(rows) if rows else torch.zeros(0, width, 3)
 
-    def loss(self, model: nn.Module, batch: Any, rng: torch.Generator) -> Tensor:  # noqa: ARG002
-        """Return the mean cross-entropy over the tokens to be guessed, a scalar in float32."""
+    def criterion(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Return the mean cross-entropy over the tokens to be guessed."""
         from torch.nn import functional as F
 
+        return F.cross_entropy(logits, labels[labels != IGNORED])
+
+    def answers(
+        self,
+        model: nn.Module,
+        batch: Any,
+        rng: torch.Generator | None = None,  # noqa: ARG002
+    ) -> Tensor:
+        """Return the scores of the vocabulary for each token to be guessed, float32."""
         inputs, labels = batch
-        chosen = labels != IGNORED
-        logits = vocabulary_logits(model, inputs, chosen).float()
-        return F.cross_entropy(logits, labels[chosen])
+        return vocabulary_logits(model, inputs, labels != IGNORED).float()
 
     def evaluate(self, model: nn.Module, split: Split) -> dict[str, float]:
         """Return ``accuracy`` over the masked tokens in percent, ``perplexity`` and ``loss``.

@@ -108,13 +108,18 @@ class SQuAD(TextTask):
         """Return the first and the last token of each window's answer, (windows, 2)."""
         return encoded.extra["answer"]
 
-    def loss(self, model: nn.Module, batch: Any, rng: Any) -> Tensor:  # noqa: ARG002
-        """Return the mean cross-entropy of start and end, a scalar in float32."""
+    def criterion(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Return the mean cross-entropy of start and end."""
         from torch.nn import functional as F
 
-        inputs, labels = batch
-        start, end = ends(model(**inputs), inputs["attention_mask"])
+        start, end = logits.unbind(1)
         return (F.cross_entropy(start, labels[:, 0]) + F.cross_entropy(end, labels[:, 1])) / 2
+
+    def answers(self, model: nn.Module, batch: Any, rng: Any = None) -> Tensor:  # noqa: ARG002
+        """Return the scores of each token as start and as end, (n, 2, length) float32."""
+        import torch
+
+        return torch.stack(ends(model(**batch[0]), batch[0]["attention_mask"]), 1)
 
     def evaluate(self, model: nn.Module, split: Split) -> dict[str, float]:
         """Return ``f1`` and ``exact_match`` over questions in percent, ``loss`` over windows.

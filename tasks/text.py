@@ -222,11 +222,20 @@ class TextTask(Task):
         self,
         model: nn.Module,
         batch: Any,
-        rng: torch.Generator,  # noqa: ARG002
+        rng: torch.Generator,
     ) -> Tensor:
         """Return the mean loss of a batch, a scalar in float32."""
-        inputs, labels = batch
-        return self.criterion(model(**inputs).logits.float(), labels)
+        return self.criterion(self.answers(model, batch, rng), batch[1])
+
+    def answers(
+        self,
+        model: nn.Module,
+        batch: Any,
+        rng: torch.Generator | None = None,  # noqa: ARG002
+    ) -> Tensor:
+        """Return the logits of the texts of a batch, (n, outputs) float32."""
+        logits: Tensor = model(**batch[0]).logits.float()
+        return logits
 
     def criterion(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Return the mean loss of answers (n, outputs) to labels (n,)."""
@@ -248,7 +257,7 @@ class TextTask(Task):
             inputs, labels = self.batch(split, chunk)
             yield chunk, model(**inputs), labels
 
-    def answers(
+    def answered(
         self, model: nn.Module, split: Split, count: int | None = None
     ) -> tuple[Tensor, Tensor]:
         """Return the model's logits (n, outputs) float32 and the labels (n,), in order."""
@@ -266,7 +275,7 @@ class TextTask(Task):
         A constant predictor has a correlation of 0, never not-a-number. The model's modes
         and the global generators are as before afterwards.
         """
-        logits, labels = self.answers(model, split)
+        logits, labels = self.answered(model, split)
         predicted, known = self.predictions(logits), labels.numpy()
         found = {name: getattr(metrics, name)(predicted, known) for name in self.measures}
         return found | {"loss": self.criterion(logits.double(), labels).item()}
@@ -279,7 +288,7 @@ class TextTask(Task):
 
     def flags(self, model: nn.Module) -> tuple[str, ...]:
         """Return ``("constant",)`` for a model that gives a thousand texts one answer."""
-        logits, _ = self.answers(model, "validation", LOOKED_AT)
+        logits, _ = self.answered(model, "validation", LOOKED_AT)
         return ("constant",) if metrics.constant(self.predictions(logits)) else ()
 
 

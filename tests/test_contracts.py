@@ -29,7 +29,7 @@ from lth_zoo.given import judges_of
 from lth_zoo.graph import View
 from lth_zoo.graph_models import ANSWERS, graph_example
 from lth_zoo.masks import Masks
-from lth_zoo.protocols import SPLITS, Signature, adapter_of, default_prunable
+from lth_zoo.protocols import SPLITS, Signature, Task, adapter_of, default_prunable
 from lth_zoo.recipe import Recipe, finder_name
 from lth_zoo.seeds import generator, seeded
 from lth_zoo.session import MASKS, RESULT
@@ -438,6 +438,35 @@ def test_objectives_reach_every_parameter(task, reader):
         loss.backward()
     # Of a text model's pooler and positions only what the task uses is reached.
     assert all(p.grad is not None and p.grad.any() for p in model.parameters())
+
+
+def test_answers_are_what_a_loss_may_compare(task, reader):
+    model, answer = learner(task, reader).eval(), task.signature.answer
+    batch = task.batch("train", torch.arange(min(8, task.size("train"))))
+    inputs, labels = (batch, None) if makes_images(task) else batch
+    said = task.answers(model, batch, generator(0, "noise"))
+    assert said.isfinite().all()
+    assert said.requires_grad
+    assert said.equal(task.answers(model, batch, generator(0, "noise")))
+    if makes_images(task):
+        assert said.shape == inputs.shape
+        assert 0 <= said.min() < said.max() <= 1
+        assert not said.equal(task.answers(model, batch, generator(1, "noise")))
+        return
+    (objective,) = task.objectives(model)
+    loss = objective.loss(model, batch, generator(0, "noise"))
+    if answer == "value":
+        torch.testing.assert_close(loss, F.mse_loss(said.squeeze(1), labels))
+        return
+    # Scores of classes: cross-entropy of the last dimension, over what has a label.
+    logits = said.movedim(-1, 1)
+    wanted = labels[labels != -100] if answer == "tokens" else labels
+    torch.testing.assert_close(loss, F.cross_entropy(logits, wanted))
+
+
+def test_a_task_without_answers_says_so():
+    with pytest.raises(BadInput, match="'blobs' has no answers"):
+        Task("blobs").answers(nn.Identity(), None)
 
 
 # -- finders ----------------------------------------------------------------------------------
