@@ -279,4 +279,5 @@ KINDS: dict[str, tuple[Callable[[Session], None] | str, tuple[str, ...]]] = {
     "denoise": ("lth_zoo.denoise:denoise_job", (MASKS, STATE)),
     "scorer": ("lth_zoo.scorer_search:scorer_job", (MASKS, STATE)),
     "inform": ("lth_zoo.inform:inform_job", (MASKS, STATE)),
+    "noise": ("lth_zoo.probes.noise:noise_job", (STATE,)),
 }

@@ -14,7 +14,7 @@ from typing import Any
 
 from .errors import BadInput, unknown
 
-KINDS = ("adapters", "tasks", "finders", "scores", "controls")
+KINDS = ("adapters", "tasks", "finders", "scores", "controls", "studies")
 
 _ROWS: dict[str, dict[str, Any]] = {
     "adapters": {
@@ -114,6 +114,9 @@ _ROWS: dict[str, dict[str, Any]] = {
         "random-scores": "lth_zoo.controls:random_scores",
         "random-labels": "lth_zoo.controls:random_labels",
     },
+    "studies": {
+        "noise": "lth_zoo.studies.noise:Noise",
+    },
 }
 
 
@@ -173,8 +176,13 @@ def find(kind: str, name: str) -> Any:
     found = load(target) if isinstance(target, str) else target
     plain, at, suffix = name.partition("@")
     if at and name not in _rows(kind) and plain in _rows(kind) and not _has_variants(found):
-        raise BadInput(f"{kind.rstrip('s')} {plain!r} has no variants, so not @{suffix}")
+        raise BadInput(f"{singular(kind)} {plain!r} has no variants, so not @{suffix}")
     return found
+
+
+def singular(kind: str) -> str:
+    """Return what one thing of a kind is called."""
+    return "study" if kind == "studies" else kind.removesuffix("s")
 
 
 def _has_variants(found: Any) -> bool:
@@ -189,7 +197,7 @@ def _row(kind: str, name: str) -> Any:
         return rows[name.partition("@")[0]]
     owners = [row for row in rows if row.endswith("/") and name.startswith(row)]
     if not owners:
-        raise unknown(kind.rstrip("s"), name, rows)
+        raise unknown(singular(kind), name, rows)
     return rows[max(owners, key=len)]
 
 

@@ -16,6 +16,7 @@ import squad_forms
 import tiny_graphs
 import tiny_texts
 from contract_finders import FINDERS
+from contract_studies import STUDIES
 from test_hub import write_parquet
 
 from lth_zoo.judging import judged
@@ -190,6 +191,7 @@ TABLE: dict[str, dict[str, Any]] = {
     "finders": FINDERS,
     "scores": SCORES,
     "controls": CONTROLS | GRAPH_CONTROLS | MODEL_CONTROLS,
+    "studies": STUDIES,
 }
 
 

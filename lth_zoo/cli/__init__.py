@@ -9,13 +9,13 @@ from importlib import import_module
 #: Command -> what it does, in the order of a first reading.
 COMMANDS = {
     "demo": "find tickets on embedded data and write a report, in minutes",
-    "ls": "list models, tasks, finders, scores, controls or recipes",
+    "ls": "list models, tasks, finders, scores, controls, studies or recipes",
     "show": "show a recipe (as YAML), a model's layers, or a ticket",
     "find": "find tickets, run their controls, judge them",
     "verify": "judge a ticket again: dense, ticket and controls over seeds",
     "transfer": "bring tickets of source tasks to target tasks: the whole matrix, judged",
     "plan": "say what a command would run: jobs, hours, disk; starts nothing",
-    "study": "run a grid of recipes as one job graph",
+    "study": "ask a question of tickets (noise, ...), or run a grid of recipes",
     "status": "say how far each run of the store is",
     "report": "write figures, tables and one HTML page of finished runs",
     "export": "write a ticket's network in a deployable form",

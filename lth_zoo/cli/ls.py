@@ -17,10 +17,12 @@ from .options import Output, emit, parse
 
 @dataclass(frozen=True, kw_only=True)
 class Ls(Output):
-    """List models, tasks, finders, scores, controls or recipes; PATTERN may hold * and ?."""
+    """List models, tasks, finders, scores, controls, studies or recipes.
+
+    PATTERN may hold * and ?."""
 
     kind: Annotated[str, tyro.conf.Positional] = "recipes"
-    """models, tasks, finders, scores, controls or recipes."""
+    """models, tasks, finders, scores, controls, studies or recipes."""
     pattern: Annotated[str, tyro.conf.Positional] = "*"
     """Names to show, such as 'resnet-*'."""
 
@@ -124,5 +126,6 @@ KINDS: dict[str, Callable[[], list[dict[str, Any]]]] = {
     "finders": _finders,
     "scores": _scores,
     "controls": _functions("controls"),
+    "studies": _functions("studies"),
     "recipes": _recipes,
 }

@@ -1,4 +1,4 @@
-"""lth-zoo study: a grid of recipes as one job graph."""
+"""lth-zoo study: a question asked of a recipe's networks, or a grid of recipes as one job graph."""
 
 from __future__ import annotations
 
@@ -10,16 +10,22 @@ from typing import Annotated, Any
 
 import tyro
 
-from ..errors import BadInput
+from .. import registry
+from ..errors import BadInput, unknown
 from ..parse import from_mapping, load
 from ..recipe import Recipe, read_yaml
+from .ask import ask
 from .options import Running, emit, execution_of, parse, workers_of
 
 
 @dataclass(frozen=True, kw_only=True)
 class Study(Running):
-    """Run a grid of recipes as one job graph: what cells share runs once.
+    """Ask a question of tickets, or run a grid of recipes as one job graph.
 
+    `lth-zoo study NAME [RECIPE]` asks one of the questions that `lth-zoo ls studies` lists;
+    `lth-zoo study NAME --help` shows its settings.
+
+    `lth-zoo study GRID.yaml` runs a grid: what its cells share runs once.
     GRID is a YAML file with `base` (a recipe's name or its fields) and `grid`, which maps
     fields such as model, task, finder.name or training.learning_rate to lists of values.
     """
@@ -30,6 +36,8 @@ class Study(Running):
 
 def run(args: Sequence[str]) -> int:
     """Run the command."""
+    if args and args[0] in registry.names("studies"):
+        return ask(args[0], args[1:])
     options = parse(Study, args, "study")
     from ..api import run_recipes
     from ..store import Store
@@ -76,6 +84,8 @@ def cells(path: Path) -> list[Recipe]:
         BadInput: no such file, a field that does not exist, or a value of the wrong type.
     """
     if not path.is_file():
+        if not path.suffix:
+            raise unknown("study", str(path), registry.names("studies"))
         raise BadInput(f"grid file {str(path)!r} does not exist")
     data = read_yaml(path)
     odd = set(data) - {"base", "grid"}

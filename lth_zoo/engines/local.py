@@ -26,9 +26,9 @@ from ..store import Store
 from .worker import attempt, serve
 
 #: What an input's reader needs of it, by role.
+_STARTS = ("start", "trained", "init", "rewind", "head", "pretrained", "source")
 READS = {"masks": MASKS, "within": MASKS} | dict.fromkeys(
-    ("start", "trained", "init", "rewind", "head", "pretrained", "source", "judge", "teacher"),
-    STATE,
+    (*_STARTS, "judge", "teacher", "state"), STATE
 )
 
 

@@ -7,6 +7,7 @@ import secrets
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 
 from lth_zoo.errors import BadInput, StoreError
@@ -31,7 +32,8 @@ def check_free(out: Path) -> None:
         return
     try:
         data = json.loads((out / DATA).read_text(encoding="utf-8"))
-        parts = [*data["recipes"], *data.get("transfers", ()), *data.get("planes", ())]
+        more = (data.get(name, ()) for name in ("transfers", "planes", "studies"))
+        parts = [*data["recipes"], *chain.from_iterable(more)]
         ours = {PAGE, TEXT, DATA, *(f for part in parts for f in part["figures"])}
         if data["kind"] != KIND:
             raise KeyError("kind")

@@ -75,6 +75,13 @@ class Over(Part):
 
 
 @dataclass(frozen=True)
+class Asked(Part):
+    """A study's part of a report; ``data`` is its answer as plain data."""
+
+    data: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
 class Crossing(Part):
     """One transfer matrix's part of a report."""
 
@@ -87,8 +94,9 @@ def write_report(
     out: Path,
     title: str = "Lottery ticket report",
     transfers: Sequence[TransferResults] = (),
+    studies: Sequence[Asked] = (),
 ) -> dict[str, Path]:
-    """Write the report of finished recipes and transfer matrices into the folder ``out``.
+    """Write the report of finished recipes, transfer matrices and studies into the folder ``out``.
 
     The folder appears whole or not at all; an older report there is replaced.
 
@@ -99,7 +107,7 @@ def write_report(
         BadInput: no results, or ``out`` holds something that is no report.
         StoreError: the folder cannot be written.
     """
-    if not results and not transfers:
+    if not results and not transfers and not studies:
         raise BadInput("no results to report; give at least one finished recipe")
     out = Path(out).resolve()
     check_free(out)
@@ -110,6 +118,7 @@ def write_report(
     sections: list[Part] = [_over(plane, next(slugs), arms) for plane in over]
     sections += [_section(each, next(slugs), arms) for each in results]
     sections += [_crossing(each, next(slugs)) for each in transfers]
+    sections += studies
     with replacing(out) as folder:
         for section in sections:
             for name, picture in section.images.items():
@@ -261,8 +270,9 @@ def _markdown(sections: Sequence[Part], title: str) -> str:
                 parts += [f"### {block.title}", "", image, "", block.caption, ""]
             else:
                 parts.append(tables.to_markdown(block))
-    limits = _limits(sections)
-    return "\n".join([*parts, "## What this does not say", "", "\n\n".join(limits), ""])
+    if limits := _limits(sections):
+        parts += ["## What this does not say", "", "\n\n".join(limits), ""]
+    return "\n".join(parts)
 
 
 def _json(sections: Sequence[Part], title: str) -> str:
@@ -286,6 +296,8 @@ def _json(sections: Sequence[Part], title: str) -> str:
         for section in _of(sections, Crossing)
     ]
     data = {"kind": KIND, "schema": 1, "title": title, "recipes": recipes, "transfers": transfers}
+    if asked := _of(sections, Asked):
+        data["studies"] = [{"name": s.name, **s.data, "figures": list(s.images)} for s in asked]
     if over := _of(sections, Over):
         data["planes"] = [{**s.plane.to_json(), "figures": list(s.images)} for s in over]
     return json.dumps(_finite(data), allow_nan=False) + "\n"

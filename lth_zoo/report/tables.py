@@ -56,6 +56,22 @@ def to_markdown(table: Table) -> str:
     return "\n".join([f"### {table.title}", "", *cells, *note, ""])
 
 
+def to_text(table: Table) -> rich.table.Table:
+    """Return a table for the terminal."""
+    import rich.box
+    import rich.table
+    from rich.text import Text
+
+    found = rich.table.Table(
+        title=Text(table.title), caption=table.note, box=rich.box.SIMPLE_HEAD, pad_edge=False
+    )
+    for i, column in enumerate(table.columns):
+        found.add_column(column, justify="left" if i in table.words else "right")
+    for row in table.rows:
+        found.add_row(*map(Text, row))
+    return found
+
+
 def number(value: float, digits: int) -> str:
     """Return a number with fixed decimals; a dash where it is not finite.
 

@@ -1,0 +1,67 @@
+"""What several studies need: arms of a searched recipe, and cells of tables."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from statistics import fmean, stdev
+from typing import Any
+
+from ..errors import BadInput
+from ..experiment import Arm, Experiment, experiment
+from ..jobs import TICKET
+from ..recipe import Recipe
+from .base import Measured
+
+
+def searched(recipe: Recipe, data: Path | None, controls: Sequence[str] = ()) -> Experiment:
+    """Return a recipe's dense runs and tickets, with these controls in place of its own.
+
+    Raises:
+        BadInput, DataError: see :func:`lth_zoo.experiment.experiment`.
+    """
+    return experiment(replace(recipe, controls=tuple(controls)), data)
+
+
+def tickets_at(one: Experiment, levels: Sequence[int]) -> list[Arm]:
+    """Return the tickets of the levels asked for, of every seed; the last level's where none is.
+
+    Raises:
+        BadInput: the search has no such level.
+    """
+    found = [arm for arm in one.arms if arm.name == TICKET]
+    known = sorted({arm.level.index for arm in found})
+    if not known:
+        raise BadInput(f"sparsity is {one.recipe.sparsity}: there is no ticket to look at")
+    for level in levels:
+        if level not in known:
+            raise BadInput(f"level {level} is not searched; levels are {known[0]} to {known[-1]}")
+    return [arm for arm in found if arm.level.index in (levels or known[-1:])]
+
+
+def grouped(
+    measured: Iterable[Measured], *by: str
+) -> dict[tuple[Any, ...], dict[int, Mapping[str, Any]]]:
+    """Return results by the values of these labels, then by seed, in the order they came."""
+    found: dict[tuple[Any, ...], dict[int, Mapping[str, Any]]] = {}
+    for one in measured:
+        found.setdefault(tuple(one.of[name] for name in by), {})[one.of["seed"]] = one.result
+    return found
+
+
+def mean_sd(values: Iterable[float]) -> tuple[float, float]:
+    """Return the mean and the sample standard deviation, 0 of a single value."""
+    known = list(values)
+    return fmean(known), stdev(known) if len(known) > 1 else 0.0
+
+
+def cell(values: Iterable[float], digits: int = 2) -> str:
+    """Return ``98.10 ± 0.07``; without the spread where there is one value.
+
+    >>> cell([1.0, 2.0], 1), cell([1.0], 1)
+    ('1.5 ± 0.7', '1.0')
+    """
+    known = list(values)
+    mean, sd = mean_sd(known)
+    return f"{mean:.{digits}f} ± {sd:.{digits}f}" if len(known) > 1 else f"{mean:.{digits}f}"

@@ -1,0 +1,12 @@
+"""The rows of the studies in the table of contracts: settings that run in a moment."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lth_zoo.studies.noise import Noise
+
+#: study -> (its settings, fields of the tiny recipe it runs on)
+STUDIES: dict[str, list[tuple[Any, dict[str, Any]]]] = {
+    "noise": [(Noise(sigmas=(0.0, 1.0), signs=("free", "kept")), {"sparsity": 0.5})],
+}
