@@ -17,9 +17,10 @@ from measure import Row, cpu_seconds, peak, resident, speedup
 from torch import Tensor, nn
 from torch.nn.utils import prune
 
+from lth_zoo.allocate import allocate
 from lth_zoo.masks import Masks
 from lth_zoo.scores import ScoreContext, magnitude
-from lth_zoo.select import allocate, select
+from lth_zoo.select import select
 
 RATE, OURS, THEIRS = Fraction(1, 5), 20, 6
 WIDE, INNER, LAYERS = 768, 3072, 12

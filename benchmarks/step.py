@@ -22,13 +22,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils import parametrize, prune
 
+from lth_zoo.allocate import allocate
 from lth_zoo.backend import optimizer_for
 from lth_zoo.hooks import Hook
 from lth_zoo.masks import Masks
 from lth_zoo.protocols import Objective, Signature, Task, adapter_of
 from lth_zoo.recipe import Training
 from lth_zoo.seeds import seeded
-from lth_zoo.select import allocate, select
+from lth_zoo.select import select
 from lth_zoo.train import Loop
 
 

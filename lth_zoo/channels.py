@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from .allocate import exact, round_half_up
 from .compact import left_of, lines_of
 from .coverage import covered_of
 from .early import settle
@@ -31,7 +32,6 @@ from .protocols import Adapter
 from .prunable import Prunable, Units
 from .scores import wide
 from .seeds import generator
-from .select import exact, round_half_up
 from .session import Session
 from .structured import keep_units, name_of, spread, summary
 

@@ -238,7 +238,8 @@ def _random(draft: Draft, seed: int, scope: str) -> Draft:
 
 def _selected(draft: Draft, scores: Mapping[str, Tensor], scope: str) -> Masks:
     """Keep as many weights as the ticket does, by other scores; and its edges."""
-    from .select import allocate, select
+    from .allocate import allocate
+    from .select import select
 
     shapes = {n: tuple(m.shape) for n, m in draft.masks.weights.items()}
     return draft.masks.joined(select(scores, allocate(shapes, draft.density, scope)))

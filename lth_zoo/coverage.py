@@ -6,10 +6,10 @@ from collections.abc import Iterable, Mapping
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
+from .allocate import Pool, allocate, exact
 from .errors import BadInput, unknown
 from .protocols import Adapter, Prunable
 from .prunable import within
-from .select import Pool, allocate, exact
 
 if TYPE_CHECKING:
     from torch import nn

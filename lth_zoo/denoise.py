@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from .allocate import Pool
 from .coverage import covered_of, pools_of
 from .edge_scores import ranks
 from .gates import EDGES, Gated
@@ -29,7 +30,7 @@ from .kinds import trained
 from .masks import Masks
 from .rewind import Snapshot
 from .seeds import generator
-from .select import Pool, select
+from .select import select
 from .session import Session
 
 if TYPE_CHECKING:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from .allocate import Pool, exact, round_half_up
 from .chain import Chain
 from .edge_scores import ranks
 from .errors import BadInput, StoreError
@@ -25,7 +26,7 @@ from .jobs import Job
 from .masks import Masks
 from .recipe import Recipe, finder_name
 from .seeds import generator
-from .select import Pool, exact, round_half_up, select
+from .select import select
 from .store import Store, atomic_write
 
 if TYPE_CHECKING:

@@ -10,10 +10,11 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from .allocate import Pool, exact, round_half_up
 from .errors import unknown
 from .graph import Graph
 from .masks import Masks
-from .select import Pool, exact, round_half_up, select
+from .select import select
 
 
 def degree(graph: Graph, elements: Tensor, rng: torch.Generator) -> Tensor:  # noqa: ARG001

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from .allocate import Pool, exact, round_half_up
 from .coverage import covered_of, pools_of
 from .early import Settling
 from .edge_scores import ranks
@@ -36,7 +37,7 @@ from .masks import Masks
 from .recipe import Training, build
 from .rewind import Snapshot
 from .seeds import generator
-from .select import Pool, exact, round_half_up, select
+from .select import select
 from .session import LOG, Session
 from .train import Loop
 from .watch import Watch

@@ -9,11 +9,12 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from .allocate import Pool
 from .chain import Chain
 from .controls import Draft, changes
 from .masks import Masks
 from .seeds import generator
-from .select import Pool, select
+from .select import select
 
 if TYPE_CHECKING:
     import torch

@@ -23,6 +23,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from .allocate import Pool, exact
 from .carry import tied
 from .coverage import covered_of, pools_of
 from .errors import BadInput
@@ -31,7 +32,7 @@ from .kinds import learned, trained
 from .relax import Relaxation, ScoredModel, Soft, TopK, cubic, start_scores
 from .rewind import Snapshot
 from .seeds import generator
-from .select import Pool, exact, select
+from .select import select
 from .session import Session
 from .strong import settle, signed_constant
 

@@ -15,8 +15,9 @@ from typing import Any, Literal, Protocol, TypeVar
 import torch
 from torch import Tensor, nn
 
+from .allocate import Pool
 from .errors import BadInput, Diverged
-from .select import Pool, select
+from .select import select
 
 #: Half the distance between the scores that a mask training starts from: kept weights begin at
 #: twice this, pruned ones at 0 (Liu et al. 2022, whose fixed threshold it is).

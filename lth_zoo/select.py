@@ -1,207 +1,25 @@
-"""Scores and an amount to masks: exact counts, whatever the ties.
+"""Scores and pools to masks: exact counts, whatever the ties.
 
-An amount is first shared out over *pools* (one threshold each) by :func:`allocate`, then
-:func:`select` keeps the highest scores of every pool. Densities are exact fractions, so a
-level is the same set on every machine.
+An amount is first shared out over *pools* by :func:`lth_zoo.allocate.allocate`, then
+:func:`select` keeps the highest scores of every pool.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from fractions import Fraction
-from math import floor, prod
-from typing import Any, Literal, TypeVar, get_args
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
-from .errors import BadInput, unknown
+from .allocate import Pool, largest_remainder
+from .errors import BadInput
 from .masks import Masks
 
-Scope = Literal["global", "layer", "group", "erk", "uniform", "row"]
-K = TypeVar("K")
 Array = np.ndarray[Any, Any]
-SCOPES: tuple[str, ...] = get_args(Scope)
-
-
-@dataclass(frozen=True)
-class Pool:
-    """Tensors that share one threshold, and how many of their weights stay.
-
-    With an ``axis`` it is one tensor whose rows along that dimension have one threshold each
-    and keep the same number, give or take one.
-    """
-
-    names: tuple[str, ...]
-    keep: int
-    axis: int | None = None
-
-
-def round_half_up(value: Fraction) -> int:
-    """Return floor(value + 1/2): keep = floor(density x n + 1/2), in exact arithmetic."""
-    return floor(value + Fraction(1, 2))
-
-
-def exact(density: float | str | Fraction) -> Fraction:
-    """Return a density as the fraction it is written as (0.1 is one tenth).
-
-    Raises:
-        BadInput: not a number in [0, 1].
-    """
-    value = density if isinstance(density, Fraction) else Fraction(str(density))
-    if not 0 <= value <= 1:
-        raise BadInput(f"density {density} is outside [0, 1]")
-    return value
-
-
-def allocate(
-    shapes: Mapping[str, tuple[int, ...]],
-    density: Fraction,
-    scope: str = "global",
-    overrides: Mapping[str, Fraction] | None = None,
-    total: Fraction | None = None,
-    groups: Mapping[str, str] | None = None,
-    caps: Mapping[str, int] | None = None,
-    axes: Mapping[str, int] | None = None,
-) -> list[Pool]:
-    """Share the kept weights out over pools.
-
-    Args:
-        shapes: prunable name -> tensor shape, from the input to the output.
-        density: kept share of each pool (``global``: of all).
-        scope: ``global`` one pool; ``group`` one a group; ``layer`` the same density in each
-            tensor; ``uniform`` the same, with the first tensor dense; ``erk`` densities by the
-            Erdos-Renyi-kernel rule, proportional to (sum of dimensions) / (product of them);
-            ``row`` as ``layer``, with a threshold for each output (Sun et al. 2023, Wanda).
-        overrides: tensors with a density of their own; each is a pool.
-        total: if given, overrides are kept but the whole is shifted to hit this density
-            exactly: every density d becomes d**t for the one t that does it.
-        groups: prunable name -> group, for ``group``.
-        caps: prunable name -> number of candidates, where earlier masks limit them.
-        axes: prunable name -> dimension of its outputs, for ``row``; 0 where not given.
-
-    Raises:
-        BadInput: unknown scope, an override names no prunable tensor, or a total that the
-            overrides put out of reach.
-    """
-    if scope not in SCOPES:
-        raise unknown("scope", scope, SCOPES)
-    overrides = dict(overrides or {})
-    for name in overrides:
-        if name not in shapes:
-            raise unknown("prunable tensor", name, shapes)
-    free = {name: prod(shape) for name, shape in shapes.items() if name not in overrides}
-    sizes: dict[tuple[str, ...], int] = {(name,): prod(shapes[name]) for name in overrides}
-    shares: dict[tuple[str, ...], Fraction] = {(n,): d for n, d in overrides.items()}
-    for names, share in _shares(free, shapes, density, scope, groups or {}).items():
-        sizes[names], shares[names] = sum(free[n] for n in names), share
-    if total is not None:
-        shares = _shift(shares, sizes, total)
-    budget = round_half_up(sum((shares[k] * sizes[k] for k in shares), Fraction(0)))
-    room = {k: sum(caps[n] for n in k) for k in shares} if caps else sizes
-    counts = largest_remainder({k: shares[k] * sizes[k] for k in shares}, budget, room)
-    rows = {n: (axes or {}).get(n, 0) for n in shapes} if scope == "row" else {}
-    return [Pool(names, counts[names], rows.get(names[0])) for names in shares]
-
-
-def _shares(
-    free: Mapping[str, int],
-    shapes: Mapping[str, tuple[int, ...]],
-    density: Fraction,
-    scope: str,
-    groups: Mapping[str, str],
-) -> dict[tuple[str, ...], Fraction]:
-    if not free:
-        return {}
-    if scope == "global":
-        return {tuple(free): density}
-    if scope == "group":
-        members: dict[str, list[str]] = {}
-        for name in free:
-            members.setdefault(groups.get(name, ""), []).append(name)
-        return {tuple(names): density for names in members.values()}
-    if scope in ("layer", "row"):
-        return {(name,): density for name in free}
-    raw = {n: Fraction(sum(shapes[n]), prod(shapes[n])) for n in free}
-    dense: set[str] = set()
-    if scope == "uniform":
-        raw = {n: Fraction(1) for n in free}
-        dense = {name for name in list(shapes)[:1] if name in free}
-    return {(n,): d for n, d in _scaled(free, raw, density, dense).items()}
-
-
-def _scaled(
-    free: Mapping[str, int], raw: Mapping[str, Fraction], density: Fraction, dense: set[str]
-) -> dict[str, Fraction]:
-    """Scale raw densities to the budget; a tensor that would pass 1 is dense (RigL, app. A)."""
-    budget = density * sum(free.values())
-    while True:
-        left = budget - sum(free[n] for n in dense)
-        spread = [n for n in free if n not in dense]
-        mass = sum((raw[n] * free[n] for n in spread), Fraction(0))
-        if left < 0:  # even the dense ones alone are too many: share evenly
-            return dict.fromkeys(free, density)
-        scale = left / mass if mass else Fraction(0)
-        over = {n for n in spread if raw[n] * scale > 1}
-        if not over:
-            return {n: Fraction(1) if n in dense else raw[n] * scale for n in free}
-        dense = dense | over
-
-
-def _shift(
-    shares: Mapping[tuple[str, ...], Fraction],
-    sizes: Mapping[tuple[str, ...], int],
-    total: Fraction,
-) -> dict[tuple[str, ...], Fraction]:
-    """Raise every density to one power, found by bisection, so that the whole hits ``total``.
-
-    Raises:
-        BadInput: densities of 0 and 1 stay as they are and put the total out of reach.
-    """
-    whole = sum(sizes.values())
-    moving = [k for k, d in shares.items() if 0 < d < 1]
-    least = Fraction(sum(sizes[k] for k, d in shares.items() if d == 1), whole)
-    most = least + Fraction(sum(sizes[k] for k in moving), whole)
-    if not least <= total <= most:
-        raise BadInput(
-            f"a density of {float(total):g} over all is out of reach: what is fixed at 0 or 1 "
-            f"leaves it between {float(least):g} and {float(most):g}"
-        )
-    if not moving:
-        return dict(shares)
-
-    def kept(power: float) -> float:
-        return sum(float(d) ** power * sizes[k] for k, d in shares.items())
-
-    goal, low, high = float(total) * whole, 0.0, 64.0
-    while kept(high) > goal and high < 1e9:
-        high *= 2
-    for _ in range(100):
-        power = (low + high) / 2
-        low, high = (power, high) if kept(power) > goal else (low, power)
-    shifted = {k: Fraction(float(d) ** power).limit_denominator(10**12) for k, d in shares.items()}
-    exact_kept = sum((shifted[k] * sizes[k] for k in shares), Fraction(0))
-    largest = max(moving, key=lambda k: (shifted[k] < 1, sizes[k]))
-    rest = (total * whole - exact_kept) / sizes[largest]
-    shifted[largest] = min(Fraction(1), max(Fraction(0), shifted[largest] + rest))
-    return shifted
-
-
-def largest_remainder(
-    quotas: Mapping[K, Fraction], budget: int, caps: Mapping[K, int]
-) -> dict[K, int]:
-    """Round quotas to whole numbers that add up to ``budget``; ties go to the first."""
-    counts = {k: min(floor(q), caps[k]) for k, q in quotas.items()}
-    order = sorted(quotas, key=lambda k: floor(quotas[k]) - quotas[k])
-    while (short := budget - sum(counts.values())) > 0:
-        open_ = [k for k in order if counts[k] < caps[k]][:short]
-        if not open_:
-            raise BadInput(f"{budget} weights cannot be kept of {sum(caps.values())}")
-        for k in open_:
-            counts[k] += 1
-    return counts
 
 
 def select(
@@ -221,7 +39,8 @@ def select(
         flat = [_flat(scores[n], n) for n in names]
         allowed = [within[n].reshape(-1) if within is not None else None for n in names]
         if pool.axis is not None and scores[names[0]].dim() > 1:
-            masks[names[0]] = _top_rows(flat[0], allowed[0], scores[names[0]].shape, pool)
+            top = _top_rows if pool.block is None else _top_blocks
+            masks[names[0]] = top(flat[0], allowed[0], scores[names[0]].shape, pool)
             continue
         for name, kept in zip(names, _top(flat, allowed, pool.keep), strict=True):
             masks[name] = kept.reshape(scores[name].shape)
@@ -276,13 +95,50 @@ def _top_rows(flat: Tensor, allowed: Tensor | None, shape: torch.Size, pool: Poo
         raise BadInput(f"cannot keep {pool.keep:,} of {sum(room.values()):,} candidates")
     share = Fraction(pool.keep, len(lines))
     counts = largest_remainder(dict.fromkeys(room, share), pool.keep, room)
-    keep, values = np.array(list(counts.values()))[:, None], lines.numpy()
+    kept = _best(lines.numpy(), np.array(list(counts.values()))[:, None])
+    return kept.reshape(rows.shape).movedim(0, pool.axis).contiguous()
+
+
+def _top_blocks(flat: Tensor, allowed: Tensor | None, shape: torch.Size, pool: Pool) -> Tensor:
+    """Return the mask of the N highest scores of each M that one output reads in a row.
+
+    A row goes through the inputs, then through the places of a kernel. Where M does not divide it
+    its last block is shorter and keeps its share, rounded so that the whole count is exact.
+    """
+    assert pool.axis is not None
+    assert pool.block is not None
+    (n, m), axis = pool.block, pool.axis
+
+    def ordered(tensor: Tensor) -> Tensor:
+        return tensor.reshape(shape).movedim(axis, 0).movedim(1, -1)
+
+    def blocks(tensor: Tensor, fill: float) -> Tensor:
+        lines = ordered(tensor)
+        return F.pad(lines.reshape(len(lines), -1), (0, -width % m), value=fill).reshape(-1, m)
+
+    outputs = shape[axis]
+    width = flat.numel() // outputs
+    keep = np.full((outputs, -(-width // m)), n)
+    if width % m:
+        base, more = divmod(pool.keep - n * outputs * (width // m), outputs)
+        keep[:, -1] = base + (np.arange(outputs) < more)
+    column, values = keep.reshape(-1, 1), blocks(flat + 0.0, -torch.inf)
+    if allowed is not None:
+        free = blocks(allowed, fill=False)
+        if (free.sum(1).numpy() < column[:, 0]).any():
+            raise BadInput(f"cannot keep {n} of {m}: earlier masks left fewer in some places")
+        values = values.masked_fill(~free, -torch.inf)
+    kept = _best(values.numpy(), column).reshape(outputs, -1)[:, :width]
+    return kept.reshape(ordered(flat).shape).movedim(-1, 1).movedim(0, axis).contiguous()
+
+
+def _best(values: Array, keep: Array) -> Tensor:
+    """Return which entries are the highest ``keep`` of each line; ties keep the first."""
     place = np.clip(values.shape[1] - keep, 0, values.shape[1] - 1)
     threshold = np.take_along_axis(np.sort(values, axis=1), place, axis=1)
     above, ties = values > threshold, values == threshold
     ties &= ties.cumsum(1) <= keep - above.sum(1, keepdims=True)
-    kept = torch.from_numpy((above | ties) & (keep > 0))
-    return kept.reshape(rows.shape).movedim(0, pool.axis).contiguous()
+    return torch.from_numpy((above | ties) & (keep > 0))
 
 
 def _count(mask: Tensor) -> int:

@@ -18,6 +18,7 @@ from operator import or_
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
+from .allocate import Pool, exact, round_half_up
 from .coverage import covered_of
 from .hooks import Hook
 from .kinds import learned
@@ -25,7 +26,7 @@ from .masks import Masks
 from .recipe import Training, build
 from .rewind import Snapshot
 from .seeds import derive
-from .select import Pool, exact, round_half_up, select
+from .select import select
 from .train import Loop
 
 if TYPE_CHECKING:

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from .allocate import Pool, exact, round_half_up
 from .coverage import covered_of
 from .data_scores import evaluating, on_device, products
 from .errors import BadInput
@@ -26,7 +27,7 @@ from .prunable import Units
 from .pruning import Batches
 from .scores import wide
 from .seeds import generator
-from .select import Pool, exact, round_half_up, select
+from .select import select
 from .session import Session
 
 Loss = Callable[[nn.Module, Any], Tensor]

@@ -10,6 +10,7 @@ from contract_table import CONTROLS, row
 from toys import HERE, same, tiny_recipe
 
 from lth_zoo import registry
+from lth_zoo.allocate import allocate
 from lth_zoo.controls import Draft, changed_by
 from lth_zoo.engines.local import run
 from lth_zoo.experiment import Experiment, experiment
@@ -18,7 +19,6 @@ from lth_zoo.formats import load_masks, load_snapshot
 from lth_zoo.jobs import TICKET, Level, graph
 from lth_zoo.masks import Masks
 from lth_zoo.rewind import Snapshot
-from lth_zoo.select import allocate
 from lth_zoo.session import MASKS, RESULT, STATE
 from lth_zoo.store import Store
 

@@ -14,13 +14,13 @@ from torch.nn import functional as F
 from toys import same
 
 from lth_zoo import denoise, kinds
+from lth_zoo.allocate import Pool
 from lth_zoo.denoise import Swapping, Switched, edge_scores, share_at, swapped
 from lth_zoo.finders import FastGLT
 from lth_zoo.graph import ARCS, EDGES
 from lth_zoo.hooks import Hook
 from lth_zoo.masks import Masks
 from lth_zoo.recipe import Training
-from lth_zoo.select import Pool
 from lth_zoo.train import Loop
 
 

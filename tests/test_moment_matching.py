@@ -443,8 +443,8 @@ def test_a_task_without_moments_says_so() -> None:
 
 
 def test_the_masked_model_answers_any_question() -> None:
+    from lth_zoo.allocate import Pool
     from lth_zoo.relax import ScoredModel, TopK
-    from lth_zoo.select import Pool
 
     inner = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 2))
     names = ("0.weight", "1.weight")

@@ -12,12 +12,13 @@ from torch import nn
 from torch.nn import functional as F
 from toys import Blobs, cross_entropy, mlp, same
 
+from lth_zoo.allocate import Pool
 from lth_zoo.errors import BadInput, Diverged
 from lth_zoo.masks import Masks
 from lth_zoo.recipe import Training
 from lth_zoo.relax import THRESHOLD, ScoredModel, Soft, TopK, cubic, start_scores, top_of
 from lth_zoo.rewind import clone_state
-from lth_zoo.select import Pool, select
+from lth_zoo.select import select
 from lth_zoo.train import Loop
 
 NAMES = ("0.weight", "2.weight")  # 8 x 6 and 3 x 8

@@ -11,10 +11,11 @@ from torch import nn
 from toys import Blobs, cross_entropy, mlp, same, some_masks
 
 from lth_zoo import registry
+from lth_zoo.allocate import Pool
 from lth_zoo.errors import BadInput
 from lth_zoo.masks import Masks
 from lth_zoo.scores import ScoreContext, score
-from lth_zoo.select import Pool, select
+from lth_zoo.select import select
 
 INIT = torch.tensor([[1.0, -2.0, 0.5, -4.0]])
 FINAL = torch.tensor([[-3.0, -2.5, 0.0, 1.0]])

@@ -11,19 +11,10 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from lth_zoo import select as selection
+from lth_zoo.allocate import SCOPES, Pool, allocate, exact, largest_remainder, round_half_up
 from lth_zoo.errors import BadInput
 from lth_zoo.masks import Masks
-from lth_zoo.select import (
-    CHUNK,
-    SCOPES,
-    Pool,
-    allocate,
-    exact,
-    kth_largest,
-    largest_remainder,
-    round_half_up,
-    select,
-)
+from lth_zoo.select import CHUNK, kth_largest, select
 
 SHAPES = st.lists(
     st.lists(st.integers(1, 6), min_size=1, max_size=3).map(tuple), min_size=1, max_size=5

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import ClassVar, Literal
+from typing import ClassVar
 
+from ..allocate import TensorScope
 from ..chain import Chain
 from ..errors import BadInput
 from ..jobs import Level
@@ -23,7 +24,7 @@ class DualGraph(Finder):
     """Power by which what is to go falls over the search: 1 linearly, above that sooner."""
     gate_learning_rate: float | None = None
     """Learning rate of the gates of edges that are to go, without weight decay (default: 0.004)."""
-    scope: Literal["global", "layer", "group", "erk", "uniform"] = "global"
+    scope: TensorScope = "global"
     """Among which weights the random ones are drawn."""
     iterations: int | None = None
     """Iterations of the search (default: those of one training)."""

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar
 
+from ..allocate import Scope
 from ..chain import Chain
 from ..errors import BadInput
 from ..jobs import Level
@@ -23,7 +24,7 @@ class EarlyBird(Finder):
     """Masks that are compared: the newest with those before it."""
     threshold: float = 0.1
     """Largest share of entries in which they may differ for the search to stop."""
-    scope: Literal["global", "layer", "group", "erk", "uniform", "row"] = "global"
+    scope: Scope = "global"
     """Where magnitudes compete: one threshold, one a layer or output, or given layer densities."""
     structure: bool = False
     """Whether whole attention heads and FFN neurons are removed; scope is then of no account."""

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
+from ..allocate import TensorScope
 from ..chain import Chain
 from ..errors import BadInput
 from ..jobs import Level
@@ -26,7 +27,7 @@ class FastGLT(Finder):
     """Weight of the ends' degrees in an edge's score, beside the gradient of its gate."""
     edges: Literal["degree", "random", "dspar"] = "degree"
     """Which edges stay at first: TEDDY's degree score, a random set, or one drawn as by DSpar."""
-    scope: Literal["global", "layer", "group", "erk", "uniform"] = "global"
+    scope: TensorScope = "global"
     """Where the weights compete, at first and in the swaps."""
     iterations: int | None = None
     """Iterations of the mending (default: those of one training)."""

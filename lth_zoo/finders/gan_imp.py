@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
+from ..allocate import Scope
 from ..chain import Chain
 from ..errors import BadInput
 from ..jobs import Job, Level
@@ -21,7 +22,7 @@ class GanIMP(IMP):
     ``--only generator`` leaves the discriminator dense: IMP_G of the paper; without it IMP_GD.
     """
 
-    scope: Literal["global", "layer", "group", "erk", "uniform", "row"] = "group"
+    scope: Scope = "group"
     """Where scores compete: group is one threshold a network, global one over both."""
     discriminator: Literal["rewind", "keep-trained", "fresh", "distill"] = "rewind"
     """What a ticket's discriminator starts from: back with the generator, the trained weights of

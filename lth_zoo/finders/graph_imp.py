@@ -8,6 +8,7 @@ from fractions import Fraction
 from typing import ClassVar, Literal
 
 from .. import registry
+from ..allocate import Scope
 from ..chain import Chain
 from ..errors import BadInput
 from ..jobs import Level
@@ -33,7 +34,7 @@ class GraphIMP(Finder):
     """Whether both directions of an undirected edge go together (the published code: no)."""
     score: str = "magnitude"
     """Criterion of the weights: a name of `lth-zoo ls scores`."""
-    scope: Literal["global", "layer", "group", "erk", "uniform", "row"] = "global"
+    scope: Scope = "global"
     """Where the weights' scores compete."""
     rewind: str = "init"
     """What survivors get back: init, step=K, P%, learning-rate[=K], none[=K], fresh."""

@@ -8,6 +8,7 @@ from fractions import Fraction
 from typing import Any, ClassVar, Literal
 
 from .. import registry
+from ..allocate import Scope
 from ..chain import Chain
 from ..errors import BadInput
 from ..jobs import Job, Level
@@ -26,7 +27,7 @@ class IMP(Finder):
     """Layers with a rate of their own, as layer=rate (the paper: output layer at half)."""
     score: str = "magnitude"
     """Criterion: a name of `lth-zoo ls scores`."""
-    scope: Literal["global", "layer", "group", "erk", "uniform", "row"] = "global"
+    scope: Scope = "global"
     """Where scores compete: one threshold, one a layer or output, or given layer densities."""
     rewind: str = "init"
     """What survivors get back: init, step=K, P%, learning-rate[=K], none[=K], fresh."""

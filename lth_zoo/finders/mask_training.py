@@ -8,6 +8,7 @@ from fractions import Fraction
 from typing import ClassVar, Literal
 
 from .. import registry
+from ..allocate import TensorScope
 from ..chain import Chain
 from ..errors import BadInput
 from ..jobs import Job, Level
@@ -23,7 +24,7 @@ class MaskTraining(Finder):
     learning_rate: float = 1e-3
     """Learning rate of the scores, and of a head trained beside them; Adam, whatever the recipe
     trains with."""
-    scope: Literal["global", "layer", "group", "erk", "uniform"] = "global"
+    scope: TensorScope = "global"
     """Where scores compete: one threshold, one a layer (the paper), or given layer densities."""
     scores: Literal["magnitude", "random"] = "magnitude"
     """Where the search starts: the mask of the largest weights, or a random one."""

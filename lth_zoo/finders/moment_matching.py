@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
+from ..allocate import TensorScope
 from ..chain import Chain
 from ..jobs import Job, Level
 from ..protocols import Finder
@@ -28,7 +29,7 @@ class MomentMatching(Finder):
     """Iterations of the search (default: those of one training of the recipe)."""
     learning_rate: float = 1e-2
     """Learning rate of the scores at first; Adam on a cosine, whatever the recipe trains with."""
-    scope: Literal["global", "layer", "group", "erk", "uniform"] = "global"
+    scope: TensorScope = "global"
     """Where scores compete: one threshold, one a layer, or given layer densities."""
     weights: Literal["signed-constant", "init"] = "signed-constant"
     """What the frozen weights are: one size a layer with the signs of the draw, or the draw."""

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import ClassVar, Literal
+from typing import ClassVar
 
+from ..allocate import TensorScope
 from ..chain import Chain
 from ..errors import BadInput
 from ..jobs import Level
@@ -24,7 +25,7 @@ class Movement(Finder):
     """Iterations of the search (default: those of one training of the recipe)."""
     score_learning_rate: float = 1e-2
     """Learning rate of the scores; it follows the recipe's schedule, as the weights' does."""
-    scope: Literal["global", "layer", "group", "erk", "uniform"] = "global"
+    scope: TensorScope = "global"
     """Where scores compete: one threshold, one a layer, or given layer densities."""
     warm_up: float = 0.1
     """Share of the search, at its start, that is dense."""

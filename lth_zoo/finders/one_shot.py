@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from .. import registry
+from ..allocate import Scope
 from ..chain import Chain
 from ..jobs import Level
 from ..protocols import Finder
@@ -18,7 +19,7 @@ class OneShot(Finder):
 
     score: str = "magnitude"
     """Criterion: a name of `lth-zoo ls scores`."""
-    scope: Literal["global", "layer", "group", "erk", "uniform", "row"] = "global"
+    scope: Scope = "global"
     """Where scores compete: one threshold, one a layer or output, or given layer densities."""
     rewind: str = "init"
     """What survivors get back: init, step=K, P%, learning-rate[=K], none[=K], fresh."""
