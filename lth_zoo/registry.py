@@ -67,6 +67,9 @@ _ROWS: dict[str, dict[str, Any]] = {
     },
     "finders": {
         "imp": "lth_zoo.finders.imp:IMP",
+        "rst": "lth_zoo.finders.rst:RST",
+        "fine-tune": "lth_zoo.finders.fine_tune:FineTune",
+        "lrr": "lth_zoo.finders.lrr:LRR",
         "mask-training": "lth_zoo.finders.mask_training:MaskTraining",
         "moment-matching": "lth_zoo.finders.moment_matching:MomentMatching",
         "movement": "lth_zoo.finders.movement:Movement",

@@ -15,6 +15,7 @@ import pytest
 import squad_forms
 import tiny_graphs
 import tiny_texts
+from contract_dual import FINDERS as DUAL
 from contract_finders import FINDERS
 from contract_studies import STUDIES
 from test_hub import write_parquet
@@ -188,7 +189,7 @@ MODEL_CONTROLS: dict[str, str] = {"equal-size": "parameters"}
 TABLE: dict[str, dict[str, Any]] = {
     "adapters": ADAPTERS,
     "tasks": TASKS,
-    "finders": FINDERS,
+    "finders": FINDERS | DUAL,
     "scores": SCORES,
     "controls": CONTROLS | GRAPH_CONTROLS | MODEL_CONTROLS,
     "studies": STUDIES,
