@@ -277,6 +277,10 @@ class Adapter:
         check_fit(carried, model)
         return carried
 
+    def planted(self, state: Mapping[str, Tensor]) -> Masks | None:  # noqa: ARG002 - for subclasses
+        """Return where a model's initial state hides a known solution; None where it does not."""
+        return None
+
     def tokenizer(self, name: str) -> Any:
         """Return the tokenizer that belongs to a model of that name.
 

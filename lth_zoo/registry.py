@@ -23,6 +23,7 @@ _ROWS: dict[str, dict[str, Any]] = {
         "custom": "lth_zoo.adapters.custom:Custom",
         "generative": "lth_zoo.adapters.generative:Generative",
         "gnn": "lth_zoo.adapters.gnn:GNN",
+        "planted": "lth_zoo.adapters.planted:PlantedNetworks",
     },
     "tasks": {
         "digits": "lth_zoo.tasks.embedded:Digits",
@@ -63,6 +64,9 @@ _ROWS: dict[str, dict[str, Any]] = {
         "pyg/": "lth_zoo.tasks.graphs:PyGNodes",
         "links/": "lth_zoo.tasks.graph_links:LinkPrediction",
         "tu/": "lth_zoo.tasks.graph_sets:TU",
+        "planted/circle": "lth_zoo.tasks.planted:Circle",
+        "planted/helix": "lth_zoo.tasks.planted:Helix",
+        "planted/relu": "lth_zoo.tasks.planted:ReLU",
         "motifs": "lth_zoo.tasks.graph_sets:Motifs",
     },
     "finders": {

@@ -21,7 +21,7 @@ class Signature:
 
     ``input`` is the shape of one example (channels, height, width for images; the largest
     number of tokens for text); ``output`` the number of values the model returns for it.
-    ``answer`` is what they are: scores of ``classes``, one ``value``, the start and end scores
+    ``answer`` is what they are: scores of ``classes``, a ``value`` each, the start and end scores
     of a ``span`` of the text, or scores of the vocabulary for each of the ``tokens``; on a graph,
     scores of classes for its ``nodes`` or for whole ``graphs``, or an embedding for ``links``;
     or new ``images`` like those it was fed.

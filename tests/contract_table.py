@@ -45,6 +45,11 @@ ADAPTERS: dict[str, list[tuple[str, Signature]]] = {
         ("gcnii-4x3", Signature((6,), 10, "nodes")),
         ("resgcn-3x8", Signature((6,), 10, "nodes")),
     ],
+    "planted": [
+        ("planted-circle-20x3", Signature((2,), 4)),
+        ("planted-helix-30x4", Signature((1,), 3, "value")),
+        ("planted-relu-5x2", Signature((1,), 1, "value")),
+    ],
     "generative": [
         (f"{base}-8x0.1", Signature((1, 8, 8), 64, "images"))
         for base in ("ae-linear", "ae-conv", "vae", "resnet-vae", "dcgan", "sngan", "resnet-gan")
@@ -90,6 +95,9 @@ TASKS: dict[str, Callable[[Path | None, Path], Task]] = {
     "coauthor/physics": lambda data, tmp: tiny_graphs.task_in("coauthor/physics", tmp),
     "ogbn-arxiv": lambda data, tmp: tiny_graphs.task_in("ogbn-arxiv", tmp),
     "pyg/": lambda data, tmp: tiny_graphs.task_in("pyg/saved", tmp),
+    "planted/circle": lambda data, tmp: task_of("planted/circle"),
+    "planted/helix": lambda data, tmp: task_of("planted/helix"),
+    "planted/relu": lambda data, tmp: task_of("planted/relu"),
     "tu/": lambda data, tmp: tiny_graphs.task_in("tu/TOY", tmp),
     "links/": lambda data, tmp: task_of("links/karate"),
 }
