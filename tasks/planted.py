@@ -10,7 +10,7 @@ import hashlib
 import math
 from collections.abc import Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from lth_zoo.protocols import SPLITS, Objective, Signature, Split, Task
 from lth_zoo.tasks.evaluation import evaluating
@@ -90,9 +90,28 @@ class Planted(Task):
 
     def objectives(self, model: nn.Module) -> Sequence[Objective]:  # noqa: ARG002
         """Return cross-entropy, or the squared error, over every parameter."""
+        name = "cross-entropy" if self.answer == "classes" else "squared-error"
+        return [
+            Objective(name, lambda m, batch, _: self.criterion(self.answers(m, batch), batch[1]))
+        ]
+
+    def answers(
+        self,
+        model: nn.Module,
+        batch: tuple[Tensor, Tensor],
+        rng: torch.Generator | None = None,  # noqa: ARG002
+    ) -> Tensor:
+        """Return the scores of the rings, or the values, at the points of a batch, (n, outputs)."""
+        said: Tensor = model(batch[0])
+        return said
+
+    def criterion(self, answers: Tensor, truth: Tensor) -> Tensor:
+        """Return the mean loss of answers (n, outputs)."""
+        from torch.nn import functional as F
+
         if self.answer == "classes":
-            return [Objective("cross-entropy", lambda m, batch, _: _entropy(m(batch[0]), batch[1]))]
-        return [Objective("squared-error", lambda m, batch, _: _squares(m(batch[0]), batch[1]))]
+            return F.cross_entropy(answers, truth)
+        return F.mse_loss(answers, truth.reshape(len(truth), -1))
 
     def evaluate(self, model: nn.Module, split: Split) -> dict[str, float]:
         """Return ``loss``, and ``accuracy`` in percent or ``error``: see :func:`unexplained`."""
@@ -100,10 +119,11 @@ class Planted(Task):
         with evaluating(model):
             answers = model(points).double()
         if self.answer == "classes":
-            hits = (answers.argmax(1) == truth).double().mean().item()
-            return {"accuracy": 100.0 * hits, "loss": _entropy(answers, truth).item()}
-        truth = truth.double()
-        return {"error": unexplained(answers, truth), "loss": _squares(answers, truth).item()}
+            right = {"accuracy": 100.0 * (answers.argmax(1) == truth).double().mean().item()}
+        else:
+            truth = truth.double()
+            right = {"error": unexplained(answers, truth)}
+        return right | {"loss": self.criterion(answers, truth).item()}
 
     def flags(self, model: nn.Module) -> tuple[str, ...]:
         """Return ``("constant",)`` for a model that answers every point alike."""
@@ -242,15 +262,3 @@ def unexplained(answers: Tensor, truth: Tensor) -> float:
     scale = ((answers * truth).sum() / power).clamp(min=0) if power > 0 else power
     left = (truth - scale * answers).square().sum()
     return (100.0 * left / (truth - truth.mean(0)).square().sum()).item()
-
-
-def _entropy(answers: Tensor, truth: Tensor) -> Tensor:
-    from torch.nn import functional as F
-
-    return F.cross_entropy(answers, truth)
-
-
-def _squares(answers: Tensor, truth: Tensor) -> Any:
-    from torch.nn import functional as F
-
-    return F.mse_loss(answers, truth.reshape(len(truth), -1))
