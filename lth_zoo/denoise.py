@@ -15,7 +15,6 @@ what a training and a prune job read:
 from __future__ import annotations
 
 from collections.abc import Mapping
-from math import cos, pi
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -29,8 +28,8 @@ from .hooks import Hook
 from .kinds import trained
 from .masks import Masks
 from .rewind import Snapshot
+from .rewiring import share_at, swapped
 from .seeds import generator
-from .select import select
 from .session import Session
 
 if TYPE_CHECKING:
@@ -178,27 +177,6 @@ class Swapping(Hook):
         placed = {entry: ranks(scores, rng)}
         pool = Pool((entry,), kept.counts[entry][0])
         return swapped(kept, pool, int(part * pool.keep), placed, placed)
-
-
-def share_at(first: float, iteration: int, length: int) -> float:
-    """Return what share of the kept goes in a swap: first / 2 (1 + cos(pi t / T)), 0 at the end.
-
-    >>> [round(share_at(0.3, t, 8), 3) for t in (0, 4, 8)]
-    [0.3, 0.15, 0.0]
-    """
-    return first / 2 * (1 + cos(pi * iteration / length))
-
-
-def swapped(
-    masks: Masks, pool: Pool, count: int, keep: Mapping[str, Tensor], regain: Mapping[str, Tensor]
-) -> Masks:
-    """Return masks whose ``count`` lowest of the kept went, and as many of the rest came back.
-
-    ``keep`` ranks what is kept and ``regain`` what may come back, that which has just gone
-    among it: then it stays as it was.
-    """
-    staying = select(keep, [Pool(pool.names, pool.keep - count)], masks)
-    return staying | select(regain, [Pool(pool.names, count)], ~staying)
 
 
 def edge_scores(

@@ -13,6 +13,7 @@ from .chain import Chain
 from .channels import check_channels
 from .controls import changed_by
 from .coverage import covered_of, pools_of
+from .dynamic import check_dynamic
 from .errors import BadInput, unknown
 from .gate_search import check_search
 from .graph_models import check_gates
@@ -113,6 +114,8 @@ def check(recipe: Recipe, data: Path | None = None) -> str:
             check_search(job.config, task, model)
         if job.kind == "learn" and job.config["task"] == recipe.task:
             check_learned(job.config, task, model)
+        if job.kind == "dynamic":
+            check_dynamic(job.config, task, model, covered)
     return fingerprint
 
 

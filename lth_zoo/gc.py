@@ -12,7 +12,10 @@ from .session import STATE
 from .store import MANIFEST, Store
 
 #: Kinds of jobs that write trained weights beside their masks.
-SEARCHES = ("learn", "soup", "early-bird", "gates", "denoise", "scorer", "inform", "channels")
+SEARCHES = (
+    *("learn", "soup", "early-bird", "gates", "denoise", "scorer", "inform", "channels"),
+    "dynamic",
+)
 
 
 @dataclass

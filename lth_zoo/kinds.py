@@ -280,4 +280,5 @@ KINDS: dict[str, tuple[Callable[[Session], None] | str, tuple[str, ...]]] = {
     "scorer": ("lth_zoo.scorer_search:scorer_job", (MASKS, STATE)),
     "inform": ("lth_zoo.inform:inform_job", (MASKS, STATE)),
     "noise": ("lth_zoo.probes.noise:noise_job", (STATE,)),
+    "dynamic": ("lth_zoo.dynamic:dynamic_job", (MASKS, STATE)),
 }

@@ -70,6 +70,8 @@ _ROWS: dict[str, dict[str, Any]] = {
         "motifs": "lth_zoo.tasks.graph_sets:Motifs",
     },
     "finders": {
+        "deep-r": "lth_zoo.finders.deep_r:DeepR",
+        "gradual": "lth_zoo.finders.gradual:Gradual",
         "imp": "lth_zoo.finders.imp:IMP",
         "rst": "lth_zoo.finders.rst:RST",
         "fine-tune": "lth_zoo.finders.fine_tune:FineTune",
@@ -78,6 +80,8 @@ _ROWS: dict[str, dict[str, Any]] = {
         "moment-matching": "lth_zoo.finders.moment_matching:MomentMatching",
         "movement": "lth_zoo.finders.movement:Movement",
         "one-shot": "lth_zoo.finders.one_shot:OneShot",
+        "rigl": "lth_zoo.finders.rigl:RigL",
+        "set": "lth_zoo.finders.set:SET",
         "structured": "lth_zoo.finders.structured:Structured",
         "instant-soup": "lth_zoo.finders.soup:InstantSoup",
         "channel-early-bird": "lth_zoo.finders.channel_early_bird:ChannelEarlyBird",

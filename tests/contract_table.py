@@ -16,6 +16,7 @@ import squad_forms
 import tiny_graphs
 import tiny_texts
 from contract_dual import FINDERS as DUAL
+from contract_dynamic import DYNAMIC
 from contract_finders import FINDERS
 from contract_studies import STUDIES
 from test_hub import write_parquet
@@ -197,7 +198,7 @@ MODEL_CONTROLS: dict[str, str] = {"equal-size": "parameters"}
 TABLE: dict[str, dict[str, Any]] = {
     "adapters": ADAPTERS,
     "tasks": TASKS,
-    "finders": FINDERS | DUAL,
+    "finders": FINDERS | DUAL | DYNAMIC,
     "scores": SCORES,
     "controls": CONTROLS | GRAPH_CONTROLS | MODEL_CONTROLS,
     "studies": STUDIES,

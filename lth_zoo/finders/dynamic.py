@@ -1,0 +1,85 @@
+"""What the finders share that change masks while one network trains."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any, Literal
+
+from ..chain import Chain
+from ..errors import BadInput
+from ..jobs import Level
+from ..recipe import Training
+from .amounts import iterations_in
+
+#: Scopes that give every layer a density, so that no scores are needed to share weights out.
+LayerScope = Literal["erk", "uniform", "layer", "balanced", "smart-ratio"]
+
+
+def search_training(finder: Any, chain: Chain) -> Training:
+    """Return the recipe's training at the length that the finder asks for."""
+    training = chain.recipe.training
+    return replace(training, iterations=finder.iterations or training.iterations)
+
+
+def levels(
+    finder: Any, chain: Chain, rule: str, training: Training, **config: Any
+) -> Iterator[Level]:
+    """Yield the dense level and, if anything is to be pruned, that of the changing mask.
+
+    Its training starts from the initial state, wherever the survivors are rewound to.
+    """
+    yield chain.dense(finder.rewind)
+    if chain.density == 1:
+        return
+    masks = chain.search(
+        "dynamic",
+        {"start": chain.initial()},
+        training=training.plain(),
+        begin=0,
+        end=training.iterations,
+        rule=rule,
+        density=str(chain.density),
+        scope=finder.scope,
+        overrides={},
+        total=None,
+        **config,
+    )
+    yield chain.retrain(finder.rewind, masks, masks, 1)
+
+
+def update_every(text: str | None, whole: int, usual: int = 100) -> int:
+    """Return the iterations between two updates: as asked, or by default the paper's.
+
+    These are ``usual``; in trainings of less than 50 times that, a fiftieth of them.
+
+    >>> [update_every(None, whole) for whole in (32000, 1000, 12)]
+    [100, 20, 1]
+
+    Raises:
+        BadInput: see :func:`lth_zoo.finders.amounts.iterations_in`.
+    """
+    if text is None:
+        return min(usual, max(1, whole // 50))
+    return iterations_in(text, whole, "every")
+
+
+def check_iterations(finder: Any) -> None:
+    """Assert that a search has a length.
+
+    Raises:
+        BadInput: it has none.
+    """
+    if finder.iterations is not None and finder.iterations < 1:
+        raise BadInput(f"finder.iterations is {finder.iterations}; it must be at least 1")
+
+
+def check_within(finder: Any, name: str, low: float, high: float) -> None:
+    """Assert that an option is above ``low`` and at most ``high``.
+
+    Raises:
+        BadInput: it is not.
+    """
+    value = getattr(finder, name)
+    if not low < value <= high:
+        raise BadInput(f"finder.{name} is {value}; it must be above {low:g} and at most {high:g}")
