@@ -90,7 +90,7 @@ def dormant_floor(density: float, rate: float, l1: float, noise: float) -> float
     theta_min = -(1 - p) / (p beta), with p the density, beta = l1 / T and the temperature
     T = rate noise^2 / 2: without a loss the share p of all connections would be active.
 
-    >>> dormant_floor(0.1, rate=0.5, l1=1e-5, noise=1e-5)  # -9 x 2.5e-6
+    >>> round(dormant_floor(0.1, rate=0.5, l1=1e-5, noise=1e-5), 9)  # -9 x 2.5e-6
     -2.25e-05
     """
     return -(1 - density) / density * rate * noise**2 / (2 * l1)

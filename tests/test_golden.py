@@ -26,6 +26,7 @@ from lth_zoo.finders import (
     FastGLT,
     InstantSoup,
     MaskTraining,
+    RigL,
     Structured,
 )
 from lth_zoo.formats import load_masks, load_snapshot
@@ -149,6 +150,12 @@ JOBS: dict[str, dict[str, tuple[str, list[float]]]] = {
         "units 2": ("f770c7dd3fd0e55a", [32.9393, 2.1052]),
         "train 3": ("3f816af98a14d61f", [5.5379, -0.9342, 2.3019, 2.3065]),
     },
+    "dynamic": {
+        "init 0": ("a4f169298e18aca9", [8.0958, -3.1401]),
+        "train 1": ("e889e7bc295dcff7", [8.0881, -2.8967, 2.2797, 2.2896]),
+        "dynamic 2": ("e2a53711ba4242b8", [34.0588, -1.808, 6.3678, -3.6294]),
+        "train 3": ("d71ea7291d988b7e", [6.5554, -3.5046, 2.2443, 2.2637]),
+    },
     "gates": {
         "init 0": ("9047afbd8f7d7f76", [5.3109, -1.787]),
         "train 1": ("e339a65a4f1e2cc3", [5.3082, -2.0115, 1.5873, 1.6053]),
@@ -233,6 +240,11 @@ ASKED: dict[str, dict[str, Any]] = {
     },
 }
 ASKED |= {
+    "dynamic": {
+        "finder": RigL(every="2", accumulate=2, rewind="init"),
+        "sparsity": 0.5,
+        "training": {"iterations": 6},
+    },
     "gates": tiny_gates.FIELDS
     | {
         "finder": UGS(rate=0.5, edge_rate=0.2, iterations=4),
