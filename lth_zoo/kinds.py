@@ -25,6 +25,7 @@ from .recipe import Training, build
 from .rewind import Snapshot, clone_state
 from .seeds import seeded
 from .session import IMAGES, LOG, MASKS, RESULT, STATE, Session
+from .signs import Signs
 from .store import Entry
 from .strong import Settle, signed_constant
 from .train import Loop
@@ -112,6 +113,8 @@ def train(session: Session) -> None:
     hooks: list[Hook] = [Best()] if best else []
     if batches := config.get("settle"):
         hooks.append(Settle(session.task.matched(), batches))
+    if signs := config.get("signs"):
+        hooks.append(Signs(signs, _signed(session, model, plan.masks)))
     loop = trained(session, model, partial(_start, session, plan), hooks, plan.masks)
     session.write_json(_measure(loop, config) | about)
     if config["keep"] != "snapshot":
@@ -122,6 +125,13 @@ def train(session: Session) -> None:
         snapshot = loop.snapshot()
         del snapshot.extra["rows"], snapshot.extra["losses"]
         session.write_state(snapshot)
+
+
+def _signed(session: Session, model: nn.Module, masks: Masks | None) -> set[str]:
+    """Return what a job trains the signs of: all that is masked, but a head that is trained."""
+    assert masks is not None, "signs are of survivors"
+    own = session.adapter.head(model) if session.config["signs"]["head"] == "trained" else ()
+    return masks.weights.keys() - set(own)
 
 
 def trained(

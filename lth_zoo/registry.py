@@ -73,6 +73,7 @@ _ROWS: dict[str, dict[str, Any]] = {
         "deep-r": "lth_zoo.finders.deep_r:DeepR",
         "gradual": "lth_zoo.finders.gradual:Gradual",
         "imp": "lth_zoo.finders.imp:IMP",
+        "peek-a-boo": "lth_zoo.finders.peek_a_boo:PeekABoo",
         "rst": "lth_zoo.finders.rst:RST",
         "fine-tune": "lth_zoo.finders.fine_tune:FineTune",
         "lrr": "lth_zoo.finders.lrr:LRR",

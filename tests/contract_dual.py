@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from lth_zoo.finders import LRR, RST, FineTune
+from lth_zoo.finders import LRR, RST, FineTune, PeekABoo
 
 #: As in contract_finders.py.
 FINDERS: dict[str, list[tuple[Any, ...]]] = {
@@ -23,5 +23,11 @@ FINDERS: dict[str, list[tuple[Any, ...]]] = {
         (RST(pick="smallest", scope="global", schedule="cube", rewind="none=2"), 0.5, [1160], True),
         (RST(cycles=5, scope="erk", rewind="init"), 0.7, [696], True),
         (RST(), 0.0, [], True),
+    ],
+    "peek-a-boo": [
+        (PeekABoo(), 0.9, [232], True),
+        (PeekABoo(optimizer="prox", scope="layer", rewind="step=2"), 0.5, [1160], True),
+        (PeekABoo(head="signs", score="random"), 0.7, [696], True),
+        (PeekABoo(), 0.0, [], True),
     ],
 }
