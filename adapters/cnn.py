@@ -16,13 +16,14 @@ if TYPE_CHECKING:
     from torch import nn
 
 _MODELS = (
-    *("lenet-300-100", "lenet-5", "judge"),
+    *("lenet-300-100", "lenet-5", "lenet-5-same", "judge"),
     *(f"conv-{depth}" for depth in (2, 4, 6, 8)),
     *(f"vgg-{depth}" for depth in (11, 13, 16, 19)),
     *(f"resnet-{depth}" for depth in (20, 32, 44, 56, 110)),
 )
 #: One spelling a width: no leading or trailing zero, so that one model has one name.
-_NAME = re.compile(rf"({'|'.join(_MODELS)})(?:x([1-9]\d*|(?:0|[1-9]\d*)\.\d*[1-9]))?")
+_BASE = "|".join(sorted(_MODELS, reverse=True))  # lenet-5-same before lenet-5
+_NAME = re.compile(rf"({_BASE})(?:x([1-9]\d*|(?:0|[1-9]\d*)\.\d*[1-9]))?")
 
 
 class CNN(Adapter):
@@ -55,9 +56,13 @@ class CNN(Adapter):
         if base == "lenet-300-100":
             return networks.LeNet300(math.prod(shape), classes, width)
         check_image(name, shape, smallest(base))
-        if base in ("lenet-5", "judge"):
-            kind = networks.LeNet5 if base == "lenet-5" else networks.Judge
-            return kind(shape, classes, width)
+        plain = {
+            "lenet-5": networks.LeNet5,
+            "lenet-5-same": networks.LeNet5Same,
+            "judge": networks.Judge,
+        }
+        if base in plain:
+            return plain[base](shape, classes, width)
         kinds = {"conv": networks.ConvNet, "vgg": networks.VGG, "resnet": networks.ResNet}
         return kinds[family](int(depth), shape, classes, width)
 
@@ -95,7 +100,7 @@ def smallest(base: str) -> int:
     family, _, depth = base.partition("-")
     if family == "conv":
         return 2 ** (int(depth) // 2)
-    return 4 if family in ("resnet", "judge") else 16
+    return 4 if family in ("resnet", "judge") or base == "lenet-5-same" else 16
 
 
 def check_image(name: str, shape: tuple[int, ...], least: int) -> None:

@@ -71,6 +71,36 @@ class LeNet5(nn.Module):
         return self.fc2(F.relu(self.fc1(x.flatten(1))))
 
 
+class LeNet5Same(nn.Module):
+    """LeNet-5 with the sizes of 1998 and padded convolutions (da Cunha et al. 2022, section 5).
+
+    2,572 parameters in the two convolutions, 107,786 in all for 1x28x28 and 10 classes. He's
+    uniform initialisation, biases 0.
+    """
+
+    def __init__(self, shape: Sequence[int], classes: int, width: float = 1) -> None:
+        super().__init__()
+        channels, *sides = shape
+        first, second, wide, narrow = (scaled(c, width) for c in (6, 16, 120, 84))
+        self.conv1 = nn.Conv2d(channels, first, 5, padding=2)
+        self.conv2 = nn.Conv2d(first, second, 5, padding=2)
+        self.fc1 = nn.Linear(second * math.prod(side // 4 for side in sides), wide)
+        self.fc2 = nn.Linear(wide, narrow)
+        self.fc3 = nn.Linear(narrow, classes)
+        for name, parameter in self.named_parameters():
+            if name.endswith("bias"):
+                nn.init.zeros_(parameter)
+            else:
+                nn.init.kaiming_uniform_(parameter, nonlinearity="relu")
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (batch, channels, height, width) to (batch, classes)."""
+        x = F.max_pool2d(F.relu(self.conv1(x)), 2)
+        x = F.max_pool2d(F.relu(self.conv2(x)), 2)
+        x = F.relu(self.fc1(x.flatten(1)))
+        return self.fc3(F.relu(self.fc2(x)))
+
+
 class ConvNet(nn.Module):
     """Conv-2, -4, -6 (Frankle & Carbin 2019) and -8 (Ramanujan et al. 2020).
 

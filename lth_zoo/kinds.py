@@ -291,4 +291,5 @@ KINDS: dict[str, tuple[Callable[[Session], None] | str, tuple[str, ...]]] = {
     "inform": ("lth_zoo.inform:inform_job", (MASKS, STATE)),
     "noise": ("lth_zoo.probes.noise:noise_job", (STATE,)),
     "dynamic": ("lth_zoo.dynamic:dynamic_job", (MASKS, STATE)),
+    "subset-sum": ("lth_zoo.probes.subset_sum:subset_sum_job", (RESULT,)),
 }

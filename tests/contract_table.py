@@ -31,6 +31,7 @@ ADAPTERS: dict[str, list[tuple[str, Signature]]] = {
     "cnn": [
         ("lenet-300-100x0.1", Signature((1, 8, 8), 10)),
         ("lenet-5x0.2", Signature((1, 16, 16), 10)),
+        ("lenet-5-samex0.5", Signature((1, 8, 8), 10)),
         ("conv-2x0.1", Signature((3, 8, 8), 10)),
         ("vgg-11x0.05", Signature((3, 16, 16), 10)),
         ("resnet-20x0.25", Signature((3, 8, 8), 10)),

@@ -57,6 +57,7 @@ def vgg_weights(convolutions: list[int], classes: int) -> int:
     [
         ("lenet-300-100", GREY, 266_200, 266_610),
         ("lenet-5", GREY, 430_500, 431_080),
+        ("lenet-5-same", GREY, 150 + 2400 + 784 * 120 + 120 * 84 + 840, 107_786),
         ("lenet-300-100x2", GREY, 784 * 600 + 600 * 200 + 2000, 593_210),
         # Frankle & Carbin (2019), figure 2, print 4.3 M, 2.4 M and, unlike its layers, 1.7 M.
         ("conv-2", COLOUR, 38_592 + 256 * (16_384 + 256 + 10), 4_301_642),
