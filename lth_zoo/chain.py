@@ -228,8 +228,8 @@ class Chain:
         assert level.train is not None
         holds = "start" if changes == "init" else changes
         config = {**self._base, "seed": self.seed, "name": name, "changes": holds}
-        if "weights" in level.start.config:  # what is drawn afresh is made alike
-            config["weights"] = level.start.config["weights"]
+        made = level.start.config  # what is drawn afresh is made alike
+        config |= {key: made[key] for key in ("weights", "finish") if key in made}
         job = Job("control", config, {"masks": level.masks, "start": level.start})
         masks = level.masks if holds == "start" else job
         start = level.start if holds == "masks" else job

@@ -24,6 +24,7 @@ from .recipe import Recipe, finder_name
 from .seeds import seeded
 from .session import task_for
 from .structured import check_units
+from .supermask_search import check_supermask
 
 
 @dataclass(frozen=True)
@@ -116,6 +117,8 @@ def check(recipe: Recipe, data: Path | None = None) -> str:
             check_learned(job.config, task, model)
         if job.kind == "dynamic":
             check_dynamic(job.config, task, model, covered)
+        if job.kind == "supermask":
+            check_supermask(job.config, task, model)
     return fingerprint
 
 

@@ -22,6 +22,7 @@ VERSIONS = {
     **dict.fromkeys(("units", "soup", "early-bird", "gates", "denoise", "scorer", "inform"), 1),
     "channels": 1,
     "dynamic": 1,
+    "supermask": 1,
 }
 
 

@@ -23,11 +23,11 @@ from .masks import Masks
 from .protocols import Split, Task
 from .recipe import Training, build
 from .rewind import Snapshot, clone_state
-from .seeds import seeded
+from .seeds import generator, seeded
 from .session import IMAGES, LOG, MASKS, RESULT, STATE, Session
 from .signs import Signs
 from .store import Entry
-from .strong import Settle, signed_constant
+from .strong import Settle, finish, lay
 from .train import Loop
 from .watch import Watch, tracker
 
@@ -112,7 +112,8 @@ def train(session: Session) -> None:
     best = config["keep"] != "snapshot" and config["training"].get("result") == "best"
     hooks: list[Hook] = [Best()] if best else []
     if batches := config.get("settle"):
-        hooks.append(Settle(session.task.matched(), batches))
+        own = config.get("settle_by") == "loss"
+        hooks.append(Settle(session.task if own else session.task.matched(), batches))
     if signs := config.get("signs"):
         hooks.append(Signs(signs, _signed(session, model, plan.masks)))
     loop = trained(session, model, partial(_start, session, plan), hooks, plan.masks)
@@ -266,9 +267,11 @@ def _fresh(session: Session, masks: Masks) -> dict[str, Tensor]:
     with seeded(config["seed"], "init", "control", config["name"]):
         model: nn.Module = session.adapter.build(config["model"], session.task.signature)
         session.adapter.reset(model, config["model"], session.task.signature)
-    if config.get("weights") == "signed-constant":
-        covered = {n: p for n, p in session.adapter.prunable(model).items() if n in masks}
-        signed_constant(model, covered, masks.density)
+    every = session.adapter.prunable(model) | session.adapter.optional(model)
+    covered = {n: every[n] for n in every if n in masks}
+    rng = generator(config["seed"], "init", "control", config["name"], "weights")
+    lay(model, covered, config.get("weights"), masks.density, rng)
+    finish(model, masks.weights, config.get("finish"))
     return clone_state(model)
 
 
@@ -281,6 +284,7 @@ KINDS: dict[str, tuple[Callable[[Session], None] | str, tuple[str, ...]]] = {
     "graft": (graft, (STATE,)),
     "carry": ("lth_zoo.carry:carry", (MASKS, STATE)),
     "learn": ("lth_zoo.learn:learn", (MASKS, STATE)),
+    "supermask": ("lth_zoo.supermask_search:supermask_job", (MASKS, STATE)),
     "units": ("lth_zoo.structured:units_job", (MASKS,)),
     "soup": ("lth_zoo.soup:soup_job", (MASKS, STATE)),
     "early-bird": ("lth_zoo.early:early_job", (MASKS, STATE)),

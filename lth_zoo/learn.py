@@ -58,7 +58,7 @@ def learn(session: Session) -> None:
         signed_constant(inner, covered, float(exact(config["density"])))
     model = scored(config, inner, covered, session.adapter.head(inner))
     task = aimed(config, learned(session))
-    _check_task(task, inner)
+    one_loss(task, inner)
     annealing = Annealing(config, covered)
     own = {"rate": config["score_rate"] / config["training"]["learning_rate"], "weight_decay": 0.0}
     groups = dict.fromkeys(model.score_names(), own)
@@ -121,7 +121,7 @@ def check_learned(config: Mapping[str, Any], task: Task, model: nn.Module) -> No
     Raises:
         BadInput: it has several losses, or not the one that is asked for.
     """
-    _check_task(aimed(config, task), model)
+    one_loss(aimed(config, task), model)
 
 
 def through_masks(task: Task) -> Task:
@@ -134,7 +134,11 @@ def through_masks(task: Task) -> Task:
 
     def evaluate(model: nn.Module, split: Split) -> dict[str, float]:
         assert isinstance(model, ScoredModel)
-        return model.through(lambda masked: task.evaluate(masked, split))
+        training, model.training = model.training, False  # tasks see to the inner model alone
+        try:
+            return model.through(lambda masked: task.evaluate(masked, split))
+        finally:
+            model.training = training
 
     seen.objectives, seen.evaluate = objectives, evaluate  # type: ignore[method-assign]
     return seen
@@ -144,7 +148,12 @@ def _lost(one: Objective, model: ScoredModel, batch: Any, rng: torch.Generator) 
     return model.through(lambda masked: one.loss(masked, batch, rng))
 
 
-def _check_task(task: Task, model: nn.Module) -> None:
+def one_loss(task: Task, model: nn.Module) -> None:
+    """Assert that a task has one loss, over the whole model.
+
+    Raises:
+        BadInput: it has several, or one of a part.
+    """
     objectives = task.objectives(model)
     if len(objectives) != 1 or objectives[0].parameters is not None:
         raise BadInput(

@@ -72,6 +72,11 @@ _ROWS: dict[str, dict[str, Any]] = {
     "finders": {
         "deep-r": "lth_zoo.finders.deep_r:DeepR",
         "gradual": "lth_zoo.finders.gradual:Gradual",
+        "bernoulli-gates": "lth_zoo.finders.bernoulli_gates:BernoulliGates",
+        "biprop": "lth_zoo.finders.biprop:Biprop",
+        "edge-popup": "lth_zoo.finders.edge_popup:EdgePopup",
+        "gem-miner": "lth_zoo.finders.gem_miner:GemMiner",
+        "supermask": "lth_zoo.finders.supermask:Supermask",
         "imp": "lth_zoo.finders.imp:IMP",
         "peek-a-boo": "lth_zoo.finders.peek_a_boo:PeekABoo",
         "rst": "lth_zoo.finders.rst:RST",

@@ -28,7 +28,7 @@ T = TypeVar("T")
 
 
 class Relaxation(Protocol):
-    """How scores become hard masks, and what is added to the loss for it."""
+    """How scores become hard masks, what the weights are meanwhile, and what the loss gets."""
 
     def masks(self, scores: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return a bool mask of each score tensor, True = kept."""
@@ -36,9 +36,28 @@ class Relaxation(Protocol):
     def penalty(self, scores: Mapping[str, Tensor]) -> Tensor | None:
         """Return a scalar to be added to the loss, or None."""
 
+    def effective(
+        self, weights: Mapping[str, Tensor], scores: Mapping[str, Tensor], training: bool
+    ) -> dict[str, Tensor]:
+        """Return the weights that the model is called with, differentiable in the scores."""
+
+
+class Straight:
+    """Hard masks with the gradient straight through them, in training and out of it alike."""
+
+    def effective(
+        self: Relaxation,
+        weights: Mapping[str, Tensor],
+        scores: Mapping[str, Tensor],
+        training: bool,  # noqa: ARG002 - the protocol
+    ) -> dict[str, Tensor]:
+        """Return ``W * M`` by name."""
+        masks = self.masks({n: s.detach() for n, s in scores.items()})
+        return {n: weights[n] * straight(s, masks[n]) for n, s in scores.items()}
+
 
 @dataclass
-class TopK:
+class TopK(Straight):
     """Keep the highest scores of every pool: exact counts, in every forward pass."""
 
     pools: Sequence[Pool]
@@ -59,7 +78,7 @@ class TopK:
 
 
 @dataclass
-class Soft:
+class Soft(Straight):
     """Keep what scores above a threshold; a penalty pulls the scores down (Sanh et al. 2020).
 
     ``threshold`` is one of ``sigmoid(S)``, in [0, 1); at 0 all is kept. ``strength`` multiplies
@@ -127,6 +146,12 @@ class _Through(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:  # noqa: ARG004
         return gradients[0], None
+
+
+def straight(value: Tensor, mask: Tensor) -> Tensor:
+    """Return a mask in the dtype of a value that gets the mask's gradient as its own."""
+    through: Tensor = _Through.apply(value, mask)
+    return through
 
 
 class _Asked(nn.Module):
@@ -201,10 +226,10 @@ class ScoredModel(nn.Module):
         return self.relaxation.masks({n: s.detach() for n, s in self.by_name().items()})
 
     def masked(self) -> dict[str, Tensor]:
-        """Return the effective weights ``W * M`` by name, differentiable."""
-        masks = self.masks()
+        """Return the effective weights by name, differentiable: ``W * M`` of most relaxations."""
         weights = dict(self.inner.named_parameters(remove_duplicate=False))
-        return {n: weights[n] * _Through.apply(s, masks[n]) for n, s in self.by_name().items()}
+        own = {n: weights[n] for n in self.names}
+        return self.relaxation.effective(own, self.by_name(), self.training)
 
     def inner_state(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return the inner model's part of a state of this module, by the inner names."""

@@ -8,7 +8,7 @@ from math import prod
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from .hooks import Hook
 from .prunable import Prunable
@@ -19,6 +19,65 @@ if TYPE_CHECKING:
     from .train import Loop
 
 _BATCH_NORM = nn.modules.batchnorm._BatchNorm
+
+
+#: What the frozen weights of a ticket may be, beside what its start is.
+LAWS = ("signed-constant", "signed-std", "kaiming", "uniform")
+
+
+@torch.no_grad()
+def lay(
+    model: nn.Module,
+    covered: Mapping[str, Prunable],
+    law: object,
+    density: float,
+    rng: torch.Generator,
+) -> None:
+    """Give the covered weights a law, in place; any other than those of ``LAWS`` changes nothing.
+
+    - ``signed-constant``: see :func:`signed_constant`;
+    - ``signed-std``: their signs, times the standard deviation of the layer (Zhou et al. 2019);
+    - ``kaiming``: normal, of the constant's size (Ramanujan et al. 2020);
+    - ``uniform``: between minus and plus ``sqrt(6 / n)``, whatever the density.
+    """
+    if law == "signed-constant":
+        signed_constant(model, covered, density)
+    for name, entry in covered.items() if law in LAWS[1:] else ():
+        weight = model.get_parameter(name)
+        summed = _summed(weight, entry, model.get_submodule(entry.layer))
+        if law == "signed-std":
+            weight.copy_(torch.where(weight < 0, -weight.std(), weight.std()))
+        elif law == "kaiming":
+            drawn = torch.randn(weight.shape, generator=rng)
+            weight.copy_(drawn * (2 / (summed * density)) ** 0.5)
+        else:
+            drawn = 2 * torch.rand(weight.shape, generator=rng) - 1
+            weight.copy_(drawn * (6 / summed) ** 0.5)
+
+
+def binary(weight: Tensor, mask: Tensor) -> Tensor:
+    """Return the signs of a weight times the mean size of what a mask keeps of it.
+
+    ``alpha = |W * M|_1 / |M|_1`` (Diffenderfer & Kailkhura 2021, arXiv:2103.09377, section 3);
+    the pruned ones have it too.
+    """
+    alpha = (weight.abs() * mask).sum() / mask.sum().clamp(min=1)
+    return torch.where(weight < 0, -alpha, alpha)
+
+
+@torch.no_grad()
+def finish(model: nn.Module, masks: Mapping[str, Tensor], how: object) -> None:
+    """Make the weights what a search worked with under these masks, in place.
+
+    ``binary``: see :func:`binary`; ``rescaled``: times size / kept of the layer; else nothing.
+    """
+    for name, mask in masks.items() if how in ("binary", "rescaled") else ():
+        weight = model.get_parameter(name)
+        kept = mask.to(weight.device)
+        if how == "binary":
+            weight.copy_(binary(weight, kept))
+        else:
+            weight.mul_(kept.numel() / kept.sum().clamp(min=1))
 
 
 @torch.no_grad()
@@ -38,7 +97,9 @@ def signed_constant(model: nn.Module, covered: Mapping[str, Prunable], density: 
 def _summed(weight: nn.Parameter, entry: Prunable, layer: Any) -> float:
     """Return how many weights one output sums; a transposed convolution's stride parts them."""
     each = weight.numel() / weight.shape[entry.axis]
-    return each / (layer.groups * prod(layer.stride)) if entry.axis == 1 else each
+    if entry.axis == 0 or not hasattr(layer, "stride"):
+        return each
+    return each / (layer.groups * prod(layer.stride))
 
 
 @torch.no_grad()

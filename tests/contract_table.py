@@ -18,6 +18,7 @@ import tiny_texts
 from contract_dual import FINDERS as DUAL
 from contract_dynamic import DYNAMIC
 from contract_finders import FINDERS
+from contract_strong import FINDERS as STRONG
 from contract_studies import STUDIES
 from test_hub import write_parquet
 
@@ -199,7 +200,7 @@ MODEL_CONTROLS: dict[str, str] = {"equal-size": "parameters"}
 TABLE: dict[str, dict[str, Any]] = {
     "adapters": ADAPTERS,
     "tasks": TASKS,
-    "finders": FINDERS | DUAL | DYNAMIC,
+    "finders": FINDERS | DUAL | DYNAMIC | STRONG,
     "scores": SCORES,
     "controls": CONTROLS | GRAPH_CONTROLS | MODEL_CONTROLS,
     "studies": STUDIES,

@@ -20,6 +20,7 @@ from lth_zoo.finders import (
     ICPG,
     IMP,
     UGS,
+    Biprop,
     ChannelEarlyBird,
     DualGraph,
     EarlyBird,
@@ -124,6 +125,12 @@ JOBS: dict[str, dict[str, tuple[str, list[float]]]] = {
         "train 1": ("e889e7bc295dcff7", [8.0881, -2.8967, 2.2797, 2.2896]),
         "learn 2": ("15b82f245b1a9473", [34.0588, -4.2917, 8.0958, -3.1401]),
         "train 3": ("b39322efd62f6773", [7.8105, -5.9401, 2.3406, 2.3635]),
+    },
+    "supermask": {
+        "init 0": ("a4f169298e18aca9", [8.0958, -3.1401]),
+        "train 1": ("e889e7bc295dcff7", [8.0881, -2.8967, 2.2797, 2.2896]),
+        "supermask 2": ("08ddc4dc3c7a632f", [34.0588, 28.1458, 11.6396, -21.1636]),
+        "train 3": ("7ce5c3b77e7d25e0", [8.6293, -15.2828, 2.6044, 2.6175]),
     },
     "soup": {
         "init 0": ("a4f169298e18aca9", [8.0958, -3.1401]),
@@ -261,6 +268,13 @@ ASKED |= {
         ("scorer", ICPG(rate=0.5, edge_rate=0.2, width=4)),
         ("inform", DualGraph()),
     ]
+}
+ASKED |= {
+    "supermask": {
+        "finder": Biprop(scope="global", progressive=0.5, frozen_kept=0.2, iterations=4),
+        "sparsity": 0.5,
+        "training": {"iterations": 6},
+    },
 }
 #: Kinds whose results other tests pin: a carried mask is another job's, renamed.
 ELSEWHERE = {"carry"}

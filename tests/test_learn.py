@@ -16,7 +16,7 @@ from lth_zoo.errors import BadInput
 from lth_zoo.experiment import experiment
 from lth_zoo.finders import MaskTraining, Movement
 from lth_zoo.formats import load_masks
-from lth_zoo.learn import _check_task, scored
+from lth_zoo.learn import one_loss, scored
 from lth_zoo.protocols import adapter_of, default_prunable
 from lth_zoo.recipe import Recipe
 from lth_zoo.relax import start_scores
@@ -258,9 +258,9 @@ def test_settings_that_cannot_be_are_refused(make, message):
 
 
 def test_a_task_of_several_losses_is_refused():
-    _check_task(TASK, mlp())
+    one_loss(TASK, mlp())
     with pytest.raises(BadInput, match="task 'blobs' has judge, maker"):
-        _check_task(Game(), mlp())
+        one_loss(Game(), mlp())
 
 
 def test_the_key_of_a_search_holds_what_it_reads():
