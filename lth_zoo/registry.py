@@ -134,6 +134,7 @@ _ROWS: dict[str, dict[str, Any]] = {
     "studies": {
         "noise": "lth_zoo.studies.noise:Noise",
         "subset-sum": "lth_zoo.studies.subset_sum:SubsetSum",
+        "planted": "lth_zoo.studies.planted:Planted",
     },
 }
 

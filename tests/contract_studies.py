@@ -5,10 +5,17 @@ from __future__ import annotations
 from typing import Any
 
 from lth_zoo.studies.noise import Noise
+from lth_zoo.studies.planted import Planted
 from lth_zoo.studies.subset_sum import SubsetSum
 
 #: study -> (its settings, fields of the tiny recipe it runs on)
 STUDIES: dict[str, list[tuple[Any, dict[str, Any]]]] = {
     "subset-sum": [(SubsetSum(samples=(4, 9)), {"model": "lenet-5-samex0.5"})],
     "noise": [(Noise(sigmas=(0.0, 1.0), signs=("free", "kept")), {"sparsity": 0.5})],
+    "planted": [
+        (
+            Planted(tasks=("circle", "relu"), finders=("one-shot", "imp"), rounds=2),
+            {"model": "planted-circle-20x3", "seeds": (0,)},
+        )
+    ],
 }

@@ -8,16 +8,24 @@ from fractions import Fraction
 import numpy as np
 import pytest
 import torch
+from toys import HERE, tiny_recipe
 
 import lth_zoo as lz
+from lth_zoo import registry
 from lth_zoo.adapters.planted import PLANTS, parse
 from lth_zoo.adapters.planting import Pieces, matched, plant, target
 from lth_zoo.errors import BadInput
 from lth_zoo.finders import IMP
+from lth_zoo.formats import load_masks
 from lth_zoo.masks import Masks
-from lth_zoo.protocols import adapter_of, task_of
-from lth_zoo.recipe import Training
+from lth_zoo.parse import load
+from lth_zoo.protocols import Yardstick, adapter_of, task_of
+from lth_zoo.recipe import Recipe, Training
 from lth_zoo.seeds import generator, seeded
+from lth_zoo.session import MASKS
+from lth_zoo.store import Store
+from lth_zoo.studies.planted import Planted, planted_recipe, reached
+from lth_zoo.studies.run import run_study
 from lth_zoo.tasks.planted import unexplained
 from lth_zoo.ticket import Ticket
 from lth_zoo.trials.recovery import (
@@ -300,3 +308,65 @@ def test_a_network_of_another_family_learns_the_tasks_too(tmp_path):
         assert metrics["accuracy"] > 50 if "circle" in task else metrics["error"] < 100
         with pytest.raises(BadInput, match="nothing is planted"):
             recovery_of(ticket)
+
+
+# -- the study ------------------------------------------------------------------------------------
+
+
+def test_the_study_finds_the_whole_plant_where_it_is_planted_and_says_who_matches(tmp_path):
+    recipe = tiny_recipe(model="planted-relu-5x2", seeds=(0, 1))
+    study = Planted(tasks=("relu",), finders=("imp", "one-shot"), rounds=2)
+    found = run_study(study, recipe, Store(tmp_path), HERE)
+    rows = {row["finder"]: row for row in found.answer.data["rows"]}
+    assert list(rows) == ["dense", "planted", "imp", "one-shot"]
+    assert rows["planted"]["recall"] == rows["planted"]["precision"] == [1, 1]
+    assert {row["kept"] for name, row in rows.items() if name != "dense"} == {2}
+    truth = {
+        (p.of["finder"], p.of["seed"]): load_masks(Store(tmp_path).entry(p.job).read(MASKS))
+        for p in found.probes
+        if p.of.get("what") in ("plant", "masks")
+    }
+    for seed in (0, 1):
+        by_hand = recovery(truth["imp", seed], truth["planted", seed])
+        assert rows["imp"]["recall"][seed] == by_hand.recall
+        assert rows["imp"]["chance_recall"][seed] == by_hand.chance_recall
+    # Two levels, exactly: 10 weights, then 4 or 5, then 2.
+    levels = {arm.level.index for arm in study.fitting(recipe, "relu", None)[0]["imp"].arms}
+    assert levels == {0, 1, 2}
+    assert found.answer.findings[0].startswith("relu, 2 weights: ")
+
+
+def test_matching_is_within_the_margin_in_the_metrics_own_direction():
+    accuracy, error = Yardstick("accuracy", True, 1.0), Yardstick("error", False, 1.0)
+    assert reached({0: 98.0, 1: 96.0}, {0: 98.0, 1: 98.0}, accuracy)
+    assert not reached({0: 96.9}, {0: 98.0}, accuracy)
+    assert reached({0: 1.5}, {0: 0.5}, error)
+    assert not reached({0: 1.6}, {0: 0.5}, error)
+    assert reached({0: 0.0}, {0: 5.0}, error)
+    assert not reached({}, {0: 5.0}, error)
+
+
+def test_by_default_every_finder_that_fits_is_asked_and_the_others_say_why():
+    fitting, why = Planted().fitting(load("planted"), "circle", None)
+    assert {"imp", "lrr", "one-shot", "mask-training", "movement"} <= fitting.keys()
+    assert {"ugs", "gan-imp", "moment-matching"} <= why.keys()
+    assert fitting.keys() | why.keys() == set(registry.names("finders"))
+    assert "prunes a graph" in why["ugs"]
+    assert {one.recipe.sparsity for one in fitting.values()} == {load("planted").sparsity}
+    assert max(arm.level.index for arm in fitting["imp"].arms) == 10
+
+
+def test_what_the_study_cannot_ask_is_said_before_anything_runs():
+    with pytest.raises(BadInput, match=r"planted task 'sphere'.*circle"):
+        Planted(tasks=("sphere",))
+    with pytest.raises(BadInput, match="finder 'impp'"):
+        Planted(finders=("impp",))
+    with pytest.raises(BadInput, match="at least one"):
+        Planted(rounds=0)
+    with pytest.raises(BadInput, match=r"finder 'ugs' does not fit: .*prunes a graph"):
+        Planted(finders=("imp", "ugs")).lay_out(load("planted"), None)
+    recipe = planted_recipe(Recipe(model="planted-circle-40x4"), "helix")
+    assert (recipe.model, recipe.task) == ("planted-helix-40x4", "planted/helix")
+    assert planted_recipe(Recipe(model="planted-relu"), "circle").model == "planted-circle"
+    with pytest.raises(BadInput, match=r"of lth-zoo study planted.*not lenet-300-100"):
+        planted_recipe(Recipe(), "circle")
