@@ -197,18 +197,18 @@ def _scaled(
 def _smart(free: Mapping[str, int], last: str, density: Fraction) -> dict[str, Fraction]:
     """Return densities proportional to j**2 + j, j the layers from here to the last.
 
-    The last layer has :data:`LAST`, or ``density`` where even that is too much. What does not fit
-    into a layer goes to the next one (Su et al. 2020, arXiv:2009.11094, section 4).
+    The last layer has :data:`LAST`, but no more than half of what stays. What does not fit into a
+    layer goes to the next one (Su et al. 2020, arXiv:2009.11094, section 4).
     """
     budget = density * sum(free.values())
-    head = LAST * free.get(last, 0)
+    head = min(LAST * free.get(last, 0), budget / 2)
     body = [name for name in free if name != last]
-    if head > budget or not body:
+    if not body:
         return dict.fromkeys(free, density)
     raw = {name: Fraction(j * j + j) for j, name in enumerate(reversed(body), 1)}
     scale = (budget - head) / sum(raw[n] * free[n] for n in body)
     counts, over = dict[str, Fraction](), Fraction(0)
-    for name in free if last not in free else [*body, last]:
+    for name in free:
         wanted = over + (head if name == last else scale * raw[name] * free[name])
         counts[name] = min(wanted, Fraction(free[name]))
         over = wanted - counts[name]

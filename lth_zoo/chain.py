@@ -126,12 +126,13 @@ class Chain:
         total: Fraction | None = None,
         start: Job | None = None,
         edges: Mapping[str, Any] | None = None,
+        reads: Mapping[str, Any] | None = None,
     ) -> Job:
         """Return the job that scores ``trained`` and keeps the best ``density`` of it.
 
         ``start`` is what the training started from, where that is not the initial state.
         ``edges`` says what is kept of the task's graph: ``entry`` of the masks, ``score``,
-        ``density``.
+        ``density``. ``reads`` says what a score is fed: see :func:`lth_zoo.pruning.fed`.
         """
         score = "random" if self.blind else score
         config: dict[str, Any] = {
@@ -144,6 +145,8 @@ class Chain:
             "total": None if total is None else str(total),
             **self._covers,
         }
+        if reads:
+            config["reads"] = dict(reads)
         if self.invert:
             config["invert"] = True
         if edges is not None:
@@ -155,6 +158,25 @@ class Chain:
         if start is not None and start != inputs["init"]:
             inputs["rewind"] = start
         return Job("prune", config, inputs | ({"within": within} if within else {}))
+
+    def rounds(self, start: Job, count: int, *, schedule: str, nested: bool, **options: Any) -> Job:
+        """Return the job that scores a start ``count`` times, each time under the masks so far.
+
+        ``options`` are those of :meth:`prune`; one round is no other job than it makes.
+
+        Raises:
+            BadInput: the scope leaves no room for rounds.
+        """
+        prune = self.prune(start, None, start=start, **options)
+        if count == 1:
+            return prune
+        if ":" in prune.config["scope"]:
+            raise BadInput(
+                f"scope {prune.config['scope']!r} keeps a fixed share, so there is nothing to do "
+                f"in {count} rounds: give finder.rounds 1, or a scope without ':'"
+            )
+        how = {"rounds": count, "schedule": schedule, "nested": nested}
+        return Job("rounds", {**prune.config, **how}, prune.inputs)
 
     def search(self, kind: str, inputs: Mapping[str, Job], **config: Any) -> Job:
         """Return a job of a finder's own kind, which makes masks by other means than a score.

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from . import registry
+from .allocate import Pool, exact
 from .chain import Chain
 from .channels import check_channels
 from .controls import changed_by
@@ -20,6 +21,7 @@ from .graph_models import check_gates
 from .jobs import DENSE, TICKET, Job, Level, graph
 from .learn import check_learned
 from .protocols import Adapter, Prunable, Task, adapter_of
+from .pruning import check_slopes
 from .recipe import Recipe, finder_name
 from .seeds import seeded
 from .session import task_for
@@ -107,6 +109,9 @@ def check(recipe: Recipe, data: Path | None = None) -> str:
     one = Chain(recipe, recipe.seeds[0], fingerprint)
     jobs = graph(m for lv in recipe.finder.search(one) if (m := lv.masks))
     _check_amounts(jobs, model, covered)
+    scored = {j.config["score"]: j.config for j in jobs if j.kind in ("prune", "rounds")}
+    for asked in scored.values():
+        check_slopes(asked, task, adapter, model)
     for job in jobs:
         check_units(job.config, adapter, model, covered)
         if job.kind == "channels":
@@ -202,15 +207,31 @@ def _only(recipe: Recipe, data: Path | None) -> tuple[str, ...]:
 def _check_amounts(jobs: list[Job], model: Any, covered: Mapping[str, Prunable]) -> None:
     kept: dict[str, int] = {}
     for job in jobs:
-        if job.kind != "prune":
+        if job.kind not in ("prune", "rounds"):
             continue
-        kept[job.key] = sum(pool.keep for pool in pools_of(job.config, model, covered))
+        pools = pools_of(job.config, model, covered)
+        _check_filled(job.config, pools, covered)
+        kept[job.key] = sum(pool.keep for pool in pools)
         before = job.inputs.get("within")
         if before is not None and kept[job.key] > kept.get(before.key, kept[job.key]):
             raise BadInput(
                 f"a level would keep {kept[job.key]:,} weights of {kept[before.key]:,} that are "
                 "left before it: finder.rates remove more than finder.rate"
             )
+
+
+def _check_filled(
+    config: Mapping[str, Any], pools: list[Pool], covered: Mapping[str, Prunable]
+) -> None:
+    """Raise if a layer will be left without a weight, whatever the scores are."""
+    empty = [covered[pool.names[0]].layer for pool in pools if not pool.keep]
+    empty = [layer for layer in empty if layer not in config["overrides"]]
+    density = exact(config["density"])
+    if empty and density > 0:
+        raise BadInput(
+            f"at density {float(density):g} scope {config['scope']!r} leaves layer "
+            f"{empty[0]!r} without a weight: give a lower sparsity, another scope, or exclude it"
+        )
 
 
 def experiment(recipe: Recipe, data: Path | None = None) -> Experiment:

@@ -23,6 +23,7 @@ VERSIONS = {
     "channels": 1,
     "dynamic": 1,
     "supermask": 1,
+    "rounds": 1,
 }
 
 

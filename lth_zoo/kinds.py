@@ -229,8 +229,9 @@ def _measure(loop: Loop, config: Mapping[str, Any]) -> dict[str, Any]:
     with loop.averaged():
         flags = list(loop.task.flags(loop.model))
     masks = loop.masks
-    if masks is not None and any(kept == 0 for kept, _ in masks.weights.counts.values()):
-        flags.append("collapsed-layer")
+    if masks is not None and (names := [n for n, c in masks.weights.counts.items() if not c[0]]):
+        more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+        flags.append(f"collapsed-layer: {', '.join(names[:3])}{more}")
     if masks is not None and any(kept == 0 for kept, _ in masks.data.counts.values()):
         flags.append("no-edges")
     return {
@@ -280,6 +281,7 @@ KINDS: dict[str, tuple[Callable[[Session], None] | str, tuple[str, ...]]] = {
     "init": (init, (STATE,)),
     "train": (train, (RESULT, STATE)),
     "prune": ("lth_zoo.pruning:prune", (MASKS,)),
+    "rounds": ("lth_zoo.rounds:rounds_job", (MASKS,)),
     "control": (control, (MASKS, STATE)),
     "graft": (graft, (STATE,)),
     "carry": ("lth_zoo.carry:carry", (MASKS, STATE)),

@@ -30,7 +30,8 @@ class ScoreContext:
     ``{parameter name: tensor}``, loaded on access; ``model`` holds the weights to be
     pruned; ``masks`` says what is still kept. ``batches`` are training batches in a fixed
     order of the seed, drawn on access, and ``loss(model, batch)`` the task's first objective,
-    for scores that need data.
+    for scores that need data, of which scores of slopes read ``count``. ``example`` is a batch
+    of one in the form of the task's input, for scores that look at the network alone.
     """
 
     model: nn.Module
@@ -39,6 +40,8 @@ class ScoreContext:
     generator: torch.Generator
     batches: Iterable[Any] = ()
     loss: Callable[[nn.Module, Any], Tensor] | None = None
+    count: int = 1
+    example: Any = None
 
     def pairs(self) -> Iterable[tuple[str, Tensor, Tensor]]:
         """Yield (name, initial, final) weights in float32 or better."""
@@ -46,12 +49,18 @@ class ScoreContext:
             yield name, wide(self.states["init"][name]), wide(self.states["final"][name])
 
 
-def needs(*states: str, data: bool = False) -> Callable[[Callable[[ScoreContext], Scores]], Any]:
-    """Declare which states a score reads, and whether it reads training batches."""
+def needs(
+    *states: str, data: bool = False, slopes: bool = False
+) -> Callable[[Callable[[ScoreContext], Scores]], Any]:
+    """Declare which states a score reads, and whether it reads training batches.
+
+    ``slopes`` marks one that fails where the network has no gradient: it is tried before a run.
+    """
 
     def mark(score: Callable[[ScoreContext], Scores]) -> Callable[[ScoreContext], Scores]:
         score.needs = states  # type: ignore[attr-defined]
         score.data = data  # type: ignore[attr-defined]
+        score.slopes = slopes  # type: ignore[attr-defined]
         return score
 
     return mark

@@ -81,8 +81,7 @@ def _scores(session: Session, model: nn.Module, units: Sequence[Units]) -> list[
     task.to(device)
     objective = task.objectives(model.to(device))[0]
     noise = generator(config["seed"], "prune", "noise")
-    batches = Batches(task, config["seed"])
-    batches.size = config["training"]["batch_size"]
+    batches = Batches(task, config["seed"], config["training"]["batch_size"])
     few = islice(batches, config["batches"])
     found = importances(
         model, units, few, lambda network, batch: objective.loss(network, batch, noise)

@@ -15,6 +15,7 @@ import pytest
 import squad_forms
 import tiny_graphs
 import tiny_texts
+from contract_at_start import FINDERS as AT_START
 from contract_dual import FINDERS as DUAL
 from contract_dynamic import DYNAMIC
 from contract_finders import FINDERS
@@ -163,6 +164,9 @@ SCORES: dict[str, tuple[str, ...]] = {
     "random": (),
     "wanda": (),
     "gradient": (),
+    "snip": (),
+    "grasp": (),
+    "synflow": (),
     "large_final": ("final",),
     "small_final": ("final",),
     "large_init": ("init",),
@@ -200,7 +204,7 @@ MODEL_CONTROLS: dict[str, str] = {"equal-size": "parameters"}
 TABLE: dict[str, dict[str, Any]] = {
     "adapters": ADAPTERS,
     "tasks": TASKS,
-    "finders": FINDERS | DUAL | DYNAMIC | STRONG,
+    "finders": FINDERS | DUAL | DYNAMIC | STRONG | AT_START,
     "scores": SCORES,
     "controls": CONTROLS | GRAPH_CONTROLS | MODEL_CONTROLS,
     "studies": STUDIES,

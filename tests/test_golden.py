@@ -29,6 +29,7 @@ from lth_zoo.finders import (
     MaskTraining,
     RigL,
     Structured,
+    SynFlow,
 )
 from lth_zoo.formats import load_masks, load_snapshot
 from lth_zoo.jobs import VERSIONS
@@ -151,6 +152,12 @@ JOBS: dict[str, dict[str, tuple[str, list[float]]]] = {
         "channels 2": ("c8e45153e1f2b141", [33.7046, 2.9008, 32.5302, -7.2773]),
         "train 3": ("416d034ac0d8317e", [33.0776, -11.3398, 2.2991, 2.3233]),
     },
+    "rounds": {
+        "init 0": ("a4f169298e18aca9", [8.0958, -3.1401]),
+        "train 1": ("e889e7bc295dcff7", [8.0881, -2.8967, 2.2797, 2.2896]),
+        "rounds 2": ("c7f1a8de763c923a", [34.0588, -6.3532]),
+        "train 3": ("c1df92f86ca953a0", [7.7215, -1.556, 2.304, 2.3356]),
+    },
     "units": {
         "init 0": ("796b9d700f80547e", [8.0958, -3.1401]),
         "train 1": ("250ea8e8ba01e6ed", [8.0881, -2.8967, 2.2797, 2.2896]),
@@ -236,6 +243,11 @@ ASKED: dict[str, dict[str, Any]] = {
     "channels": {
         "model": toy_units.NORMED,
         "finder": ChannelEarlyBird(every="1", window=2),
+        "sparsity": 0.5,
+        "training": {"iterations": 6},
+    },
+    "rounds": {
+        "finder": SynFlow(rounds=2),
         "sparsity": 0.5,
         "training": {"iterations": 6},
     },

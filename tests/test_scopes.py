@@ -44,8 +44,8 @@ def test_smart_ratios_by_hand():
     assert kept(shapes, "670/800", "smart-ratio") == {"a": 100, "b": 200, "c": 340, "head": 30}
     # 790: 760 of the 700 of the three are too many, and the head takes the rest.
     assert kept(shapes, "790/800", "smart-ratio") == {"a": 100, "b": 200, "c": 400, "head": 90}
-    # 16 are fewer than the head's 30: all share alike.
-    assert kept(shapes, "16/800", "smart-ratio") == {"a": 2, "b": 4, "c": 8, "head": 2}
+    # Of 16 the head may have half, and 8 = s (1200 + 1200 + 800).
+    assert kept(shapes, "16/800", "smart-ratio") == {"a": 3, "b": 3, "c": 2, "head": 8}
 
 
 def test_smart_ratios_beside_a_density_of_ones_own():

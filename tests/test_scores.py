@@ -8,7 +8,7 @@ import pytest
 import torch
 from contract_table import row
 from torch import nn
-from toys import Blobs, cross_entropy, mlp, same, some_masks
+from toys import INPUTS, Blobs, cross_entropy, mlp, same, some_masks
 
 from lth_zoo import registry
 from lth_zoo.allocate import Pool
@@ -28,6 +28,7 @@ BY_HAND = {
     "magnitude_increase": [2.0, 0.5, -0.5, -3.0],
     "large_final_same_sign": [-3.0, 2.5, 0.0, -1.0],
     "wanda": [3.0, 5.0, 0.0, 5.0],  # the inputs' norms are 1, 2, 3, 5
+    "snip": [3.0, 5.0, 0.0, 4.0],  # of the first batch alone
     "gradient": [3.0, 5.0, 0.0, 7.0],  # the slopes are the inputs: 4 and 3 add up for the last
 }
 KEEPS_TWO = {
@@ -39,6 +40,7 @@ KEEPS_TWO = {
     "magnitude_increase": [0, 1],
     "large_final_same_sign": [1, 2],
     "wanda": [1, 3],
+    "snip": [1, 3],
     "gradient": [1, 3],
 }
 
@@ -50,7 +52,7 @@ FED = torch.tensor([[[1.0, 2.0, 3.0, -4.0]], [[0.0, 0.0, 0.0, 3.0]]])
 def context(model, states, masks=None, seed=0, batches=(), loss=None):
     masks = masks if masks is not None else some_masks(model)
     rng = torch.Generator().manual_seed(seed)
-    return ScoreContext(model, masks, states, rng, batches, loss)
+    return ScoreContext(model, masks, states, rng, batches, loss, example=torch.zeros(1, INPUTS))
 
 
 def blobs():
@@ -125,7 +127,8 @@ def test_the_contract_of_a_score(name):
     assert same((model.state_dict(), dict(states)), before), "a score changes nothing"
     declared = registry.find("scores", name).needs
     assert states.seen == set(declared) == set(row("scores", name))
-    assert name in BY_HAND or name == "random", "add the score to BY_HAND"
+    elsewhere = ("random", "grasp", "synflow")
+    assert name in BY_HAND or name in elsewhere, "add the score to BY_HAND"
 
 
 def test_random_scores_are_uniform():

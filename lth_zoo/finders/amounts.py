@@ -1,4 +1,4 @@
-"""Lengths of trainings as finders' options write them."""
+"""Amounts as finders' options write them: lengths of trainings, whole numbers."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from fractions import Fraction
 from math import floor
 
 from ..errors import BadInput
+from ..protocols import Finder
 
 
 def iterations_in(text: str, whole: int, option: str) -> int:
@@ -33,3 +34,14 @@ def iterations_in(text: str, whole: int, option: str) -> int:
             f"(5%, 1/6), above 0 and at most {whole} iterations"
         )
     return max(1, floor(amount + Fraction(1, 2)))
+
+
+def at_least(finder: Finder, least: int, *names: str) -> None:
+    """Assert that fields of a finder are not below a whole number.
+
+    Raises:
+        BadInput: one is.
+    """
+    for name in names:
+        if (value := getattr(finder, name)) < least:
+            raise BadInput(f"finder.{name} is {value}; it must be at least {least}")
