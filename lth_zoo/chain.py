@@ -157,6 +157,8 @@ class Chain:
         inputs = {"trained": trained, "init": self.initial()}
         if start is not None and start != inputs["init"]:
             inputs["rewind"] = start
+        if "trace" in getattr(registry.find("scores", score), "needs", ()):
+            inputs["trace"] = self.traced(trained, score)
         return Job("prune", config, inputs | ({"within": within} if within else {}))
 
     def rounds(self, start: Job, count: int, *, schedule: str, nested: bool, **options: Any) -> Job:
@@ -177,6 +179,22 @@ class Chain:
             )
         how = {"rounds": count, "schedule": schedule, "nested": nested}
         return Job("rounds", {**prune.config, **how}, prune.inputs)
+
+    def traced(self, trained: Job, score: str) -> Job:
+        """Return the job that repeats a training and adds up what its weights do on the way.
+
+        Raises:
+            BadInput: the job is no training, or one of no step.
+        """
+        config = trained.config
+        if trained.kind != "train" or config["begin"] == config["end"] or "signs" in config:
+            raise BadInput(
+                f"score {score!r} reads what the weights do along a training, and there is none: "
+                "what is scored is a start, or what a search made that does not train its weights"
+            )
+        left = ("keep", "compact", "settle")
+        kept = {name: value for name, value in config.items() if name not in left}
+        return Job("trace", kept, trained.inputs)
 
     def search(self, kind: str, inputs: Mapping[str, Job], **config: Any) -> Job:
         """Return a job of a finder's own kind, which makes masks by other means than a score.

@@ -43,7 +43,9 @@ def collect_garbage(store: Store, dry_run: bool = False) -> Freed:
         kind, config = entry.manifest["kind"], entry.manifest["config"]
         trained = kind == "train" and config["keep"] == "weights"
         trained = trained or kind in SEARCHES
-        spare = kind in ("control", "carry") or (trained and entry.manifest["key"] not in starts)
+        spare = kind in ("control", "carry", "trace") or (
+            trained and entry.manifest["key"] not in starts
+        )
         if spare and STATE in entry:
             freed.weights += 1
             freed.bytes += entry.manifest["files"][STATE]["bytes"]

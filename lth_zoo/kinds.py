@@ -116,7 +116,7 @@ def train(session: Session) -> None:
         hooks.append(Settle(session.task if own else session.task.matched(), batches))
     if signs := config.get("signs"):
         hooks.append(Signs(signs, _signed(session, model, plan.masks)))
-    loop = trained(session, model, partial(_start, session, plan), hooks, plan.masks)
+    loop = trained(session, model, partial(start_of, session, plan), hooks, plan.masks)
     session.write_json(_measure(loop, config) | about)
     if config["keep"] != "snapshot":
         _show(session, loop)
@@ -213,7 +213,8 @@ def _show(session: Session, loop: Loop) -> None:
         session.write(IMAGES, dump_tensors(found, {}))
 
 
-def _start(session: Session, plan: Plan) -> Snapshot:
+def start_of(session: Session, plan: Plan) -> Snapshot:
+    """Return what a job's training starts from, narrowed to a plan."""
     start = narrow(session.snapshot("start"), plan)
     if session.config["fresh_optimizer"]:
         start = Snapshot(start.state)
@@ -295,6 +296,8 @@ KINDS: dict[str, tuple[Callable[[Session], None] | str, tuple[str, ...]]] = {
     "denoise": ("lth_zoo.denoise:denoise_job", (MASKS, STATE)),
     "scorer": ("lth_zoo.scorer_search:scorer_job", (MASKS, STATE)),
     "inform": ("lth_zoo.inform:inform_job", (MASKS, STATE)),
+    "trace": ("lth_zoo.traces:trace_job", (STATE,)),
+    "overlap": ("lth_zoo.probes.overlap:overlap_job", (RESULT,)),
     "noise": ("lth_zoo.probes.noise:noise_job", (STATE,)),
     "dynamic": ("lth_zoo.dynamic:dynamic_job", (MASKS, STATE)),
     "subset-sum": ("lth_zoo.probes.subset_sum:subset_sum_job", (RESULT,)),

@@ -42,7 +42,8 @@ def loaded(session: Session) -> tuple[nn.Module, LazyStates]:
     """Return the model that is pruned, with its weights, and the states that scores read."""
     model = session.build()
     rewind = "rewind" if "rewind" in session.job.inputs else "init"
-    states = LazyStates({"final": "trained", "init": "init", "rewind": rewind}, session)
+    roles = {"final": "trained", "init": "init", "rewind": rewind, "trace": "trace"}
+    states = LazyStates(roles, session)
     model.load_state_dict(states["final"])
     return model, states
 

@@ -120,6 +120,12 @@ _ROWS: dict[str, dict[str, Any]] = {
         "movement": "lth_zoo.scores:movement",
         "magnitude_increase": "lth_zoo.scores:magnitude_increase",
         "large_final_same_sign": "lth_zoo.scores:large_final_same_sign",
+        "path_length": "lth_zoo.scores:path_length",
+        "sanh": "lth_zoo.scores:sanh",
+        "early_movement_1": "lth_zoo.scores:early_movement_1",
+        "early_movement_2": "lth_zoo.scores:early_movement_2",
+        "early_movement_5": "lth_zoo.scores:early_movement_5",
+        "early_movement_10": "lth_zoo.scores:early_movement_10",
     },
     "controls": {
         "reinit": "lth_zoo.controls:reinit",
@@ -140,6 +146,7 @@ _ROWS: dict[str, dict[str, Any]] = {
         "random-labels": "lth_zoo.controls:random_labels",
     },
     "studies": {
+        "movement": "lth_zoo.studies.movement:Movement",
         "noise": "lth_zoo.studies.noise:Noise",
         "subset-sum": "lth_zoo.studies.subset_sum:SubsetSum",
         "planted": "lth_zoo.studies.planted:Planted",

@@ -27,7 +27,8 @@ class ScoreContext:
 
     ``states`` maps ``init`` (as drawn), ``rewind`` (what the training started from, the same
     unless it rewinds to a later step) and ``final`` (the trained weights) to
-    ``{parameter name: tensor}``, loaded on access; ``model`` holds the weights to be
+    ``{parameter name: tensor}``, and ``trace`` to what the weights did on the way there
+    (``{what/parameter name: tensor}``), all loaded on access; ``model`` holds the weights to be
     pruned; ``masks`` says what is still kept. ``batches`` are training batches in a fixed
     order of the seed, drawn on access, and ``loss(model, batch)`` the task's first objective,
     for scores that need data, of which scores of slopes read ``count``. ``example`` is a batch
@@ -127,3 +128,49 @@ def magnitude_increase(ctx: ScoreContext) -> Scores:
 def large_final_same_sign(ctx: ScoreContext) -> Scores:
     """sign(w_i) w_f: large at the end, and on the side of zero where it began."""
     return {n: init.sign() * final for n, init, final in ctx.pairs()}
+
+
+# -- what a training did on the way ----------------------------------------------------------
+
+#: Per cent of a whole training's steps after which early movement is noted.
+WINDOWS = (1, 2, 5, 10)
+
+
+@needs("trace")
+def path_length(ctx: ScoreContext) -> Scores:
+    """Sum of |dw| over the training's steps: what went furthest, there and back."""
+    return _traced(ctx, "path")
+
+
+@needs("trace")
+def sanh(ctx: ScoreContext) -> Scores:
+    """-sum of w dL/dw over the steps: what was led away from 0 (Sanh et al. 2020)."""
+    return _traced(ctx, "sanh")
+
+
+@needs("trace")
+def early_movement_1(ctx: ScoreContext) -> Scores:
+    """|w - w_start| after the first 1 % of the steps."""
+    return _traced(ctx, "early-1")
+
+
+@needs("trace")
+def early_movement_2(ctx: ScoreContext) -> Scores:
+    """|w - w_start| after the first 2 % of the steps."""
+    return _traced(ctx, "early-2")
+
+
+@needs("trace")
+def early_movement_5(ctx: ScoreContext) -> Scores:
+    """|w - w_start| after the first 5 % of the steps."""
+    return _traced(ctx, "early-5")
+
+
+@needs("trace")
+def early_movement_10(ctx: ScoreContext) -> Scores:
+    """|w - w_start| after the first 10 % of the steps."""
+    return _traced(ctx, "early-10")
+
+
+def _traced(ctx: ScoreContext, what: str) -> Scores:
+    return {n: wide(ctx.states["trace"][f"{what}/{n}"]) for n in ctx.masks}

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from lth_zoo.finders import IMP
+from lth_zoo.studies.movement import Movement
 from lth_zoo.studies.noise import Noise
 from lth_zoo.studies.planted import Planted
 from lth_zoo.studies.subset_sum import SubsetSum
@@ -11,6 +13,7 @@ from lth_zoo.studies.subset_sum import SubsetSum
 #: study -> (its settings, fields of the tiny recipe it runs on)
 STUDIES: dict[str, list[tuple[Any, dict[str, Any]]]] = {
     "subset-sum": [(SubsetSum(samples=(4, 9)), {"model": "lenet-5-samex0.5"})],
+    "movement": [(Movement(criteria=("sanh",)), {"sparsity": 0.5, "finder": IMP(rate=0.3)})],
     "noise": [(Noise(sigmas=(0.0, 1.0), signs=("free", "kept")), {"sparsity": 0.5})],
     "planted": [
         (

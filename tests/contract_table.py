@@ -173,6 +173,12 @@ SCORES: dict[str, tuple[str, ...]] = {
     "movement": ("init", "final"),
     "magnitude_increase": ("init", "final"),
     "large_final_same_sign": ("init", "final"),
+    "path_length": ("trace",),
+    "sanh": ("trace",),
+    "early_movement_1": ("trace",),
+    "early_movement_2": ("trace",),
+    "early_movement_5": ("trace",),
+    "early_movement_10": ("trace",),
 }
 
 #: control -> what it leaves as it was: layer counts, the whole mask, kept values, or nothing

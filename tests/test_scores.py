@@ -19,6 +19,15 @@ from lth_zoo.select import select
 
 INIT = torch.tensor([[1.0, -2.0, 0.5, -4.0]])
 FINAL = torch.tensor([[-3.0, -2.5, 0.0, 1.0]])
+#: What a trace holds of four weights, by what it adds up.
+TRACED = {
+    "path": [1.0, 4.0, 2.0, 3.0],
+    "sanh": [-1.0, 0.5, -2.0, 0.0],
+    "early-1": [0.1, 0.2, 0.3, 0.0],
+    "early-2": [0.1, 0.3, 0.2, 0.4],
+    "early-5": [0.5, 0.0, 0.2, 0.6],
+    "early-10": [0.9, 0.8, 0.0, 0.1],
+}
 BY_HAND = {
     "magnitude": [3.0, 2.5, 0.0, 1.0],
     "large_final": [3.0, 2.5, 0.0, 1.0],
@@ -30,6 +39,9 @@ BY_HAND = {
     "wanda": [3.0, 5.0, 0.0, 5.0],  # the inputs' norms are 1, 2, 3, 5
     "snip": [3.0, 5.0, 0.0, 4.0],  # of the first batch alone
     "gradient": [3.0, 5.0, 0.0, 7.0],  # the slopes are the inputs: 4 and 3 add up for the last
+    "path_length": TRACED["path"],
+    "sanh": TRACED["sanh"],
+    **{f"early_movement_{p}": TRACED[f"early-{p}"] for p in (1, 2, 5, 10)},
 }
 KEEPS_TWO = {
     "magnitude": [0, 1],
@@ -42,6 +54,12 @@ KEEPS_TWO = {
     "wanda": [1, 3],
     "snip": [1, 3],
     "gradient": [1, 3],
+    "path_length": [1, 3],
+    "sanh": [1, 3],
+    "early_movement_1": [1, 2],
+    "early_movement_2": [1, 3],
+    "early_movement_5": [0, 3],
+    "early_movement_10": [0, 1],
 }
 
 
@@ -66,6 +84,9 @@ def four(dtype):
     model = nn.Linear(4, 1, bias=False).to(dtype)
     model.load_state_dict({"weight": FINAL})
     states = {"init": {"weight": INIT.to(dtype)}, "final": {"weight": FINAL.to(dtype)}}
+    # Traces are in float32 or better, whatever the weights are.
+    sums = torch.float64 if dtype == torch.float64 else torch.float32
+    states["trace"] = {f"{k}/weight": torch.tensor([v], dtype=sums) for k, v in TRACED.items()}
     return context(
         model,
         states,
@@ -81,7 +102,7 @@ def test_four_weights_by_hand(name, dtype):
     found = score(name, four(dtype))["weight"]
     # float32 or better, whatever the weights are; float64 is not rounded.
     assert found.dtype == (torch.float64 if dtype == torch.float64 else torch.float32)
-    assert found.tolist() == [BY_HAND[name]]
+    assert found.tolist() == torch.tensor([BY_HAND[name]], dtype=found.dtype).tolist()
     kept = select({"weight": found}, [Pool(("weight",), 2)])["weight"]
     assert kept.reshape(-1).nonzero().reshape(-1).tolist() == KEEPS_TWO[name]
 
@@ -110,7 +131,9 @@ class Reads(dict):
 @pytest.mark.parametrize("name", registry.names("scores"))
 def test_the_contract_of_a_score(name):
     model = mlp()
-    states = Reads({"init": mlp(seed=1).state_dict(), "final": model.state_dict()})
+    traced = {f"{what}/{n}": p.abs() for what in TRACED for n, p in model.state_dict().items()}
+    ends = {"init": mlp(seed=1).state_dict(), "final": model.state_dict()}
+    states = Reads(ends | {"trace": traced})
     before = copy.deepcopy((model.state_dict(), dict(states)))
     data = blobs()
     found = score(name, context(model, states, **data))

@@ -26,7 +26,7 @@ from ..store import Store
 from .worker import attempt, serve
 
 #: What an input's reader needs of it, by role.
-_STARTS = ("start", "trained", "init", "rewind", "head", "pretrained", "source")
+_STARTS = ("start", "trained", "init", "rewind", "head", "pretrained", "source", "trace")
 READS = {"masks": MASKS, "within": MASKS} | dict.fromkeys(
     (*_STARTS, "judge", "teacher", "state"), STATE
 )

@@ -11,6 +11,7 @@ from typing import Any
 from ..errors import BadInput
 from ..experiment import Arm, Experiment, experiment
 from ..jobs import TICKET
+from ..protocols import Yardstick
 from ..recipe import Recipe
 from .base import Measured
 
@@ -65,3 +66,28 @@ def cell(values: Iterable[float], digits: int = 2) -> str:
     known = list(values)
     mean, sd = mean_sd(known)
     return f"{mean:.{digits}f} ± {sd:.{digits}f}" if len(known) > 1 else f"{mean:.{digits}f}"
+
+
+def value_of(one: Measured, by: Yardstick) -> float:
+    """Return the headline metric of a training on the test part."""
+    return float(one.result["metrics"]["test"][by.headline])
+
+
+def kept_share(trained: Iterable[Measured]) -> float:
+    """Return which share of the weights that masks cover was kept, over these trainings."""
+    counts = [pair for one in trained for pair in one.result["masks"].values()]
+    return sum(kept for kept, _ in counts) / max(1, sum(size for _, size in counts))
+
+
+def signed(
+    difference: float | None, interval: Sequence[float] | None = None, digits: int = 2
+) -> str:
+    """Return a difference with its interval, empty where there is none.
+
+    >>> signed(1.5, (-0.5, 3.5)), signed(-0.25), signed(None)
+    ('+1.50 [-0.50, +3.50]', '-0.25', '')
+    """
+    if difference is None:
+        return ""
+    bounds = "" if interval is None else f" [{interval[0]:+.{digits}f}, {interval[1]:+.{digits}f}]"
+    return f"{difference:+.{digits}f}{bounds}"
