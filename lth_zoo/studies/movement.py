@@ -201,7 +201,7 @@ def _said(level: int, way: str, rows: Sequence[Mapping[str, Any]], by: Yardstick
             f"{r['criterion']} {cell(r['jaccard'])} (chance {mean_sd(r['chance'])[0]:.2f})"
             for r in pairs
         )
-        yield f"Level {level}, {way}, Jaccard index of the masks with of {REFERENCE}: {alike}."
+        yield f"Level {level}, {way}, Jaccard index of the masks and those of {REFERENCE}: {alike}."
 
 
 def _picture(
