@@ -258,6 +258,11 @@ class Chain:
         config = {**self._base, "seed": self.seed} | ({"part": part} if part else {})
         return Job("graft", config, {"start": start, "head": head})
 
+    def signed(self, start: Job, trained: Job, masks: Job) -> Job:
+        """Return the job that gives a start the signs that a training under masks ended with."""
+        inputs = {"start": start, "trained": trained, "masks": masks}
+        return Job("signs", {**self._base, "seed": self.seed}, inputs)
+
     def control(self, name: str, level: Level, changes: str = "both") -> Level:
         """Return a level with one ingredient destroyed, and its training.
 

@@ -130,7 +130,7 @@ def _size(job: Job, execution: Execution) -> int:
 
 
 def _disk(job: Job, size: int) -> int:
-    if job.kind in ("init", "control", "graft"):
+    if job.kind in ("init", "control", "graft", "signs"):
         return size + size // 32
     if job.kind != "train":
         states = dict.fromkeys(SEARCHES, 1) | {"soup": 3}

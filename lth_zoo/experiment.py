@@ -12,6 +12,7 @@ from . import registry
 from .allocate import Pool, exact
 from .chain import Chain
 from .channels import check_channels
+from .concrete import check_concrete
 from .controls import changed_by
 from .coverage import covered_of, pools_of
 from .dynamic import check_dynamic
@@ -20,6 +21,7 @@ from .gate_search import check_search
 from .graph_models import check_gates
 from .jobs import DENSE, TICKET, Job, Level, graph
 from .learn import check_learned
+from .norm_interpolation import check_norms
 from .protocols import Adapter, Prunable, Task, adapter_of
 from .pruning import check_slopes
 from .recipe import Recipe, finder_name
@@ -112,10 +114,14 @@ def check(recipe: Recipe, data: Path | None = None) -> str:
     scored = {j.config["score"]: j.config for j in jobs if j.kind in ("prune", "rounds")}
     for asked in scored.values():
         check_slopes(asked, task, adapter, model)
+    if any(job.config.get("norms") == "interpolate" for job in jobs):
+        check_norms(model, recipe.model)
     for job in jobs:
         check_units(job.config, adapter, model, covered)
         if job.kind == "channels":
             check_channels(job.config, adapter, model, covered)
+        if job.kind == "concrete":
+            check_concrete(job.config, task, model, covered)
         if job.kind == "gates":
             check_search(job.config, task, model)
         if job.kind == "learn" and job.config["task"] == recipe.task:

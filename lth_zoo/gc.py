@@ -14,7 +14,7 @@ from .store import MANIFEST, Store
 #: Kinds of jobs that write trained weights beside their masks.
 SEARCHES = (
     *("learn", "soup", "early-bird", "gates", "denoise", "scorer", "inform", "channels"),
-    *("dynamic", "supermask"),
+    *("dynamic", "supermask", "concrete"),
 )
 
 

@@ -24,6 +24,8 @@ VERSIONS = {
     "dynamic": 1,
     "supermask": 1,
     "rounds": 1,
+    "concrete": 1,
+    "signs": 1,
 }
 
 

@@ -20,6 +20,7 @@ from .errors import BadInput, Diverged, StoreError, unknown
 from .formats import dump_tensors
 from .hooks import Hook
 from .masks import Masks
+from .norm_interpolation import interpolated
 from .protocols import Split, Task
 from .recipe import Training, build
 from .rewind import Snapshot, clone_state
@@ -179,16 +180,16 @@ def learned(session: Session, masks: Masks | None = None) -> Task:
     """Return the task a job trains on, on what masks leave of its graph.
 
     That is its own, or with permuted labels in a corrupted search: those of the graph that is
-    left; or with losses that a teacher has a part in.
+    left; or with losses that a teacher has a part in, or under norms that fade at random.
     """
     task = restricted(session.task, masks)
     if session.config.get("labels") == "random":
-        return with_random_labels(task, session.config["seed"])
-    if "teacher" in session.job.inputs:
+        task = with_random_labels(task, session.config["seed"])
+    elif "teacher" in session.job.inputs:
         teacher = session.build()
         teacher.load_state_dict(session.snapshot("teacher").state)
-        return task.taught(teacher)
-    return task
+        task = task.taught(teacher)
+    return interpolated(task) if session.config.get("norms") == "interpolate" else task
 
 
 def restricted(task: Task, masks: Masks | None) -> Task:
@@ -285,6 +286,7 @@ KINDS: dict[str, tuple[Callable[[Session], None] | str, tuple[str, ...]]] = {
     "rounds": ("lth_zoo.rounds:rounds_job", (MASKS,)),
     "control": (control, (MASKS, STATE)),
     "graft": (graft, (STATE,)),
+    "signs": ("lth_zoo.sign_transfer:signs_job", (STATE,)),
     "carry": ("lth_zoo.carry:carry", (MASKS, STATE)),
     "learn": ("lth_zoo.learn:learn", (MASKS, STATE)),
     "supermask": ("lth_zoo.supermask_search:supermask_job", (MASKS, STATE)),
@@ -292,6 +294,7 @@ KINDS: dict[str, tuple[Callable[[Session], None] | str, tuple[str, ...]]] = {
     "soup": ("lth_zoo.soup:soup_job", (MASKS, STATE)),
     "early-bird": ("lth_zoo.early:early_job", (MASKS, STATE)),
     "channels": ("lth_zoo.channels:channels_job", (MASKS, STATE)),
+    "concrete": ("lth_zoo.concrete:concrete_job", (MASKS, STATE)),
     "gates": ("lth_zoo.gate_search:gates_job", (MASKS, STATE)),
     "denoise": ("lth_zoo.denoise:denoise_job", (MASKS, STATE)),
     "scorer": ("lth_zoo.scorer_search:scorer_job", (MASKS, STATE)),

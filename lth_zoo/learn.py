@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
+    from .masks import Masks
     from .protocols import Objective, Prunable, Split, Task
     from .train import Loop
 
@@ -74,15 +75,24 @@ def learn(session: Session) -> None:
     if batches := config.get("settle"):
         size = loop.training.batch_size
         model.through(lambda masked: settle(masked, task, loop.seed, batches, size))
+    written(session, loop, masks, relaxed=sum(int(m.sum()) for m in relaxed.values()))
+
+
+def written(session: Session, loop: Loop, masks: Masks, **about: Any) -> None:
+    """Write the result of a search: its masks, the inner model's state, and what is said of them.
+
+    Out of training the model is that of the masks by now: the validation part is asked of it.
+    """
+    assert isinstance(loop.model, ScoredModel)
     metrics = loop.evaluate("validation")
     session.write_masks(masks)
-    session.write_start(Snapshot(model.inner_state(loop.final_state()), config["end"]))
+    session.write_start(Snapshot(loop.model.inner_state(loop.final_state()), loop.end))
     session.write_json(
         {
             "masks": masks.counts,
             "kept": masks.kept,
             "prunable": masks.size,
-            "relaxed": sum(int(m.sum()) for m in relaxed.values()),
+            **about,
             "metrics": {"validation": metrics},
             "iterations": loop.end - loop.begin,
         }

@@ -83,6 +83,8 @@ _ROWS: dict[str, dict[str, Any]] = {
         "fine-tune": "lth_zoo.finders.fine_tune:FineTune",
         "lrr": "lth_zoo.finders.lrr:LRR",
         "mask-training": "lth_zoo.finders.mask_training:MaskTraining",
+        "aws": "lth_zoo.finders.aws:AWS",
+        "cts": "lth_zoo.finders.cts:CTS",
         "moment-matching": "lth_zoo.finders.moment_matching:MomentMatching",
         "movement": "lth_zoo.finders.movement:Movement",
         "one-shot": "lth_zoo.finders.one_shot:OneShot",

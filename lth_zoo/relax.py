@@ -165,6 +165,13 @@ class _Asked(nn.Module):
         return self.question(self.model)
 
 
+def ask(model: nn.Module, tensors: Mapping[str, Tensor], question: Callable[[nn.Module], T]) -> T:
+    """Return what a function says of a model while it has other tensors, by name, in place."""
+    named = {f"model.{name}": tensor for name, tensor in tensors.items()}
+    answer: T = torch.func.functional_call(_Asked(model, question), named, ())
+    return answer
+
+
 class ScoredModel(nn.Module):
     """A model whose prunable weights are multiplied by a mask of trainable scores.
 
@@ -209,9 +216,7 @@ class ScoredModel(nn.Module):
 
         So losses may call parts of it, a decoder alone.
         """
-        weights = {f"model.{name}": weight for name, weight in self.masked().items()}
-        answer: T = torch.func.functional_call(_Asked(self.inner, question), weights, ())
-        return answer
+        return ask(self.inner, self.masked(), question)
 
     def by_name(self) -> dict[str, Tensor]:
         """Return the scores by the name of the weight they belong to."""

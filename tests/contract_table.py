@@ -19,6 +19,7 @@ from contract_at_start import FINDERS as AT_START
 from contract_dual import FINDERS as DUAL
 from contract_dynamic import DYNAMIC
 from contract_finders import FINDERS
+from contract_newest import FINDERS as NEWEST
 from contract_strong import FINDERS as STRONG
 from contract_studies import STUDIES
 from test_hub import write_parquet
@@ -210,7 +211,7 @@ MODEL_CONTROLS: dict[str, str] = {"equal-size": "parameters"}
 TABLE: dict[str, dict[str, Any]] = {
     "adapters": ADAPTERS,
     "tasks": TASKS,
-    "finders": FINDERS | DUAL | DYNAMIC | STRONG | AT_START,
+    "finders": FINDERS | DUAL | DYNAMIC | STRONG | AT_START | NEWEST,
     "scores": SCORES,
     "controls": CONTROLS | GRAPH_CONTROLS | MODEL_CONTROLS,
     "studies": STUDIES,

@@ -17,6 +17,8 @@ from toys import HERE, tiny_recipe
 from lth_zoo.engines.local import run
 from lth_zoo.experiment import experiment, lay_out
 from lth_zoo.finders import (
+    AWS,
+    CTS,
     ICPG,
     IMP,
     UGS,
@@ -133,6 +135,22 @@ JOBS: dict[str, dict[str, tuple[str, list[float]]]] = {
         "supermask 2": ("08ddc4dc3c7a632f", [34.0588, 28.1458, 11.6396, -21.1636]),
         "train 3": ("7ce5c3b77e7d25e0", [8.6293, -15.2828, 2.6044, 2.6175]),
     },
+    "signs": {
+        "init 0": ("ec5a91b7e37f059e", [32.5965, -4.0994]),
+        "train 1": ("cda19d5b37319ab2", [42.7688, -36.4652, 0.8066, 0.831]),
+        "init 2": ("19cad9d2433f8516", [32.6652, 3.1397]),
+        "train 3": ("f090db336a97d398", [32.5101, -6.1834, 2.2557, 2.2645]),
+        "prune 4": ("bd38ad3c4e10fd8d", [34.0588, 14.5307]),
+        "train 5": ("6d4b722ef9b30a37", [32.7087, -9.6128, 2.1583, 2.1495]),
+        "signs 6": ("db83778799f18e3a", [32.6652, 2.6258]),
+        "train 7": ("c931df9bd7492a54", [42.5231, -31.5732, 1.2151, 1.1403]),
+    },
+    "concrete": {
+        "init 0": ("a4f169298e18aca9", [8.0958, -3.1401]),
+        "train 1": ("e889e7bc295dcff7", [8.0881, -2.8967, 2.2797, 2.2896]),
+        "concrete 2": ("d662cc41b6f41ed4", [34.0588, 24.0408, 8.0958, -3.1401]),
+        "train 3": ("a77b539c8c17c52b", [6.7248, 3.2266, 2.2577, 2.3077]),
+    },
     "soup": {
         "init 0": ("a4f169298e18aca9", [8.0958, -3.1401]),
         "train 1": ("e889e7bc295dcff7", [8.0881, -2.8967, 2.2797, 2.2896]),
@@ -227,6 +245,17 @@ ASKED: dict[str, dict[str, Any]] = {
     },
     "learn": {
         "finder": MaskTraining(iterations=4),
+        "sparsity": 0.5,
+        "training": {"iterations": 6},
+    },
+    "signs": {
+        "model": toy_units.NORMED,
+        "finder": AWS(rate=0.5),
+        "sparsity": 0.5,
+        "training": {"iterations": 20, "learning_rate": 0.01},
+    },
+    "concrete": {
+        "finder": CTS(length="4", slack=0.5, rewind="init"),
         "sparsity": 0.5,
         "training": {"iterations": 6},
     },

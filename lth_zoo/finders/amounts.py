@@ -1,12 +1,14 @@
-"""Amounts as finders' options write them: lengths of trainings, whole numbers."""
+"""Amounts as finders' options write them, and how scores are trained."""
 
 from __future__ import annotations
 
 from fractions import Fraction
 from math import floor
+from typing import Any
 
 from ..errors import BadInput
 from ..protocols import Finder
+from ..recipe import Training
 
 
 def iterations_in(text: str, whole: int, option: str) -> int:
@@ -45,3 +47,18 @@ def at_least(finder: Finder, least: int, *names: str) -> None:
     for name in names:
         if (value := getattr(finder, name)) < least:
             raise BadInput(f"finder.{name} is {value}; it must be at least {least}")
+
+
+def with_adam(recipe: Training, iterations: int, learning_rate: float, **more: Any) -> Training:
+    """Return how scores are trained: Adam, with the batches, looks and arithmetic of a recipe."""
+    return Training(
+        iterations=iterations,
+        batch_size=recipe.batch_size,
+        learning_rate=learning_rate,
+        evaluate_every=recipe.evaluate_every,
+        accumulation=recipe.accumulation,
+        precision=recipe.precision,
+        threads=recipe.threads,
+        deterministic=recipe.deterministic,
+        **more,
+    )

@@ -10,7 +10,7 @@ from ..allocate import TensorScope
 from ..chain import Chain
 from ..jobs import Job, Level
 from ..protocols import Finder
-from ..recipe import Training
+from .amounts import with_adam
 from .mask_training import check_shares
 
 #: Batches that running statistics are from, of the ticket and of each control alike.
@@ -58,17 +58,8 @@ class MomentMatching(Finder):
     def _learned(self, chain: Chain, start: Job) -> Job:
         """Return the job that learns the mask."""
         recipe = chain.recipe.training
-        training = Training(
-            iterations=self.iterations or recipe.iterations,
-            batch_size=recipe.batch_size,
-            learning_rate=self.learning_rate,
-            schedule="cosine",
-            evaluate_every=recipe.evaluate_every,
-            accumulation=recipe.accumulation,
-            precision=recipe.precision,
-            threads=recipe.threads,
-            deterministic=recipe.deterministic,
-        )
+        length = self.iterations or recipe.iterations
+        training = with_adam(recipe, length, self.learning_rate, schedule="cosine")
         constant = {"weights": self.weights} if self.weights != "init" else {}
         return chain.search(
             "learn",
