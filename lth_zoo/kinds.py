@@ -301,6 +301,7 @@ KINDS: dict[str, tuple[Callable[[Session], None] | str, tuple[str, ...]]] = {
     "inform": ("lth_zoo.inform:inform_job", (MASKS, STATE)),
     "trace": ("lth_zoo.traces:trace_job", (STATE,)),
     "overlap": ("lth_zoo.probes.overlap:overlap_job", (RESULT,)),
+    "fid": ("lth_zoo.probes.inception:fid_job", (RESULT,)),
     "noise": ("lth_zoo.probes.noise:noise_job", (STATE,)),
     "dynamic": ("lth_zoo.dynamic:dynamic_job", (MASKS, STATE)),
     "subset-sum": ("lth_zoo.probes.subset_sum:subset_sum_job", (RESULT,)),

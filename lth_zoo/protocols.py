@@ -153,6 +153,14 @@ class Task:
         """Return images that show what a trained model does, uint8, by name; none by default."""
         return {}
 
+    def frechet(self, model: nn.Module, features: Any, count: int) -> dict[str, float]:  # noqa: ARG002
+        """Return ``fid``, the Frechet distance of ``count`` new images to real ones, and ``floor``.
+
+        ``features`` maps images (n, channels, height, width) in [0, 1] to (n, d). Raises BadInput
+        where the task makes no images, or they are too few.
+        """
+        raise BadInput(f"task {self.name!r} makes no images that a distance could be of")
+
     def judges(self) -> Sequence[Pretraining]:
         """Return the networks that evaluation reads, trained beforehand; none by default."""
         return ()

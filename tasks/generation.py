@@ -262,6 +262,13 @@ class Generation(Task):
         with evaluating(model):
             return looks.measured(self, model, split)
 
+    def frechet(
+        self, model: nn.Module, features: Callable[[Tensor], Tensor], count: int
+    ) -> dict[str, float]:
+        """Return the distance of new images to the test part, ``fid``, and its ``floor``."""
+        with evaluating(model):
+            return looks.frechet(self, model, features, count)
+
     def flags(self, model: nn.Module) -> tuple[str, ...]:
         """Return ``collapsed`` for images all alike, ``dead-LOSS`` for a loss without slope."""
         return looks.flags(self, model)

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from lth_zoo.errors import BadInput
 from lth_zoo.protocols import Split, Yardstick
 from lth_zoo.seeds import generator
 from lth_zoo.tasks import generation_losses as losses
 from lth_zoo.tasks.evaluation import evaluating
+from lth_zoo.tasks.generation_metrics import Moments
+from lth_zoo.tasks.generation_metrics import frechet as frechet_distance
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from torch import Tensor, nn
 
     from lth_zoo.tasks.generation import Generation
@@ -85,6 +90,27 @@ def restored(task: Generation, model: Any, split: Split) -> dict[str, float]:
         "mse": float(torch.cat(squares).mean()),
         "accuracy": task.judge().accuracy(torch.cat(answers), task.images.labels(split)),
     }
+
+
+def frechet(
+    task: Generation, model: Any, features: Callable[[Tensor], Tensor], count: int
+) -> dict[str, float]:
+    """Return the Frechet distance of new images to test images, and that of train images to them.
+
+    Raises:
+        BadInput: the model draws no images, or there are not more of them than features.
+    """
+    import torch
+
+    if model.kind == "ae":
+        raise BadInput("an autoencoder without a prior draws no images; choose a VAE or a GAN")
+    count = min(count, task.size("test"), task.size("train"))
+    rows = torch.arange(count)
+    real = Moments.of(features(task.batch("test", rows)))
+    fake = Moments.of(features(made(model, count)))
+    train = Moments.of(features(task.batch("train", rows)))
+    found = {"fid": frechet_distance(real, fake), "floor": frechet_distance(real, train)}
+    return found | {"images": float(count)}
 
 
 def chunks(task: Generation, split: Split) -> list[Tensor]:

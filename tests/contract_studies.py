@@ -12,6 +12,7 @@ from lth_zoo.studies.subset_sum import SubsetSum
 
 #: study -> (its settings, fields of the tiny recipe it runs on)
 STUDIES: dict[str, list[tuple[Any, dict[str, Any]]]] = {
+    "fid": [],  # it needs the file of a network: test_study_fid.py makes one
     "subset-sum": [(SubsetSum(samples=(4, 9)), {"model": "lenet-5-samex0.5"})],
     "movement": [(Movement(criteria=("sanh",)), {"sparsity": 0.5, "finder": IMP(rate=0.3)})],
     "noise": [(Noise(sigmas=(0.0, 1.0), signs=("free", "kept")), {"sparsity": 0.5})],
