@@ -150,6 +150,7 @@ _ROWS: dict[str, dict[str, Any]] = {
     "studies": {
         "movement": "lth_zoo.studies.movement:Movement",
         "fid": "lth_zoo.studies.fid:FID",
+        "overlap": "lth_zoo.studies.overlap:MaskOverlap",
         "noise": "lth_zoo.studies.noise:Noise",
         "subset-sum": "lth_zoo.studies.subset_sum:SubsetSum",
         "planted": "lth_zoo.studies.planted:Planted",

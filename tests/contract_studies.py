@@ -7,6 +7,7 @@ from typing import Any
 from lth_zoo.finders import IMP
 from lth_zoo.studies.movement import Movement
 from lth_zoo.studies.noise import Noise
+from lth_zoo.studies.overlap import MaskOverlap
 from lth_zoo.studies.planted import Planted
 from lth_zoo.studies.subset_sum import SubsetSum
 
@@ -15,6 +16,7 @@ STUDIES: dict[str, list[tuple[Any, dict[str, Any]]]] = {
     "fid": [],  # it needs the file of a network: test_study_fid.py makes one
     "subset-sum": [(SubsetSum(samples=(4, 9)), {"model": "lenet-5-samex0.5"})],
     "movement": [(Movement(criteria=("sanh",)), {"sparsity": 0.5, "finder": IMP(rate=0.3)})],
+    "overlap": [(MaskOverlap(), {"sparsity": 0.5, "finder": IMP(rate=0.3)})],
     "noise": [(Noise(sigmas=(0.0, 1.0), signs=("free", "kept")), {"sparsity": 0.5})],
     "planted": [
         (

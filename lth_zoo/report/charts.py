@@ -81,3 +81,4 @@ def _panel(panel: Axes, chart: Chart, look: dict[str, Look]) -> None:
         panel.set_yscale("log")
     if chart.ticks:
         panel.set_xticks(chart.ticks, [f"{tick:g}" for tick in chart.ticks])
+        panel.tick_params(axis="x", which="minor", bottom=False, labelbottom=False)
