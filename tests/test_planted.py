@@ -318,9 +318,10 @@ def test_the_study_finds_the_whole_plant_where_it_is_planted_and_says_who_matche
     study = Planted(tasks=("relu",), finders=("imp", "one-shot"), rounds=2)
     found = run_study(study, recipe, Store(tmp_path), HERE)
     rows = {row["finder"]: row for row in found.answer.data["rows"]}
-    assert list(rows) == ["dense", "planted", "imp", "one-shot"]
+    assert list(rows) == ["dense", "planted, untrained", "planted", "imp", "one-shot"]
+    assert max(rows["planted, untrained"]["values"].values()) < 1e-6
     assert rows["planted"]["recall"] == rows["planted"]["precision"] == [1, 1]
-    assert {row["kept"] for name, row in rows.items() if name != "dense"} == {2}
+    assert {row["kept"] for row in rows.values() if "kept" in row} == {2}
     truth = {
         (p.of["finder"], p.of["seed"]): load_masks(Store(tmp_path).entry(p.job).read(MASKS))
         for p in found.probes

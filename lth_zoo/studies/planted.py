@@ -24,9 +24,11 @@ from ..trials.recovery import Recovery, planted_density, planted_sparsity, recov
 from .base import Answer, Measured, Probe, Study
 from .shared import cell, searched, tickets_at
 
-#: What is planted, and the arm that trains the planted weights alone.
+#: What is planted, and the arms that hold the planted weights alone, trained and as drawn.
 TASKS = ("circle", "helix", "relu")
-PLANTED = "planted"
+PLANTED, UNTRAINED = "planted", "planted, untrained"
+#: What is not found but given.
+GIVEN = (DENSE, PLANTED, UNTRAINED)
 
 
 @dataclass(frozen=True)
@@ -106,7 +108,7 @@ class Planted(Study):
         found = [
             Found(r["task"], r["finder"], r["recall"], r["chance_recall"], r["reached"])
             for r in rows
-            if r["finder"] not in (DENSE, PLANTED)
+            if r["finder"] not in GIVEN
         ]
         picture = recovery_picture(found)
         return Answer(tuple(findings), (picture, _table(rows)), {"rows": rows, "left_out": why})
@@ -124,10 +126,12 @@ class Planted(Study):
             values = _values([m for m in own if m.of["what"] == "training"], by)
             masks = {m.of["seed"]: m for m in own if m.of["what"] in ("masks", "plant")}
             found = [recovery(_masks(m), truth[s]) for s, m in masks.items() if s in truth]
-            if not values or not found:
+            if not values or not (found or name == UNTRAINED):
                 continue
+            flags = {f for m in own for f in m.result.get("flags", ())}
             row = {"task": task, "finder": name, "values": values, "metric": by.headline}
-            yield row | {"reached": reached(values, dense, by)} | _recovered(found)
+            row |= {"reached": reached(values, dense, by), "flags": sorted(flags)}
+            yield row | (_recovered(found) if found else {})
 
 
 def planted_recipe(recipe: Recipe, task: str) -> Recipe:
@@ -162,14 +166,15 @@ def _in_rounds(finder: IMP, base: Recipe, rounds: int) -> Finder:
 
 
 def _truth(one: Experiment, task: str) -> Iterator[Probe]:
-    """Yield the dense trainings, where the plants are, and their trainings alone."""
+    """Yield the dense trainings, where the plants are, and these alone, trained or not."""
     for arm in (a for a in one.arms if a.name == DENSE):
         of, chain = {"task": task, "seed": arm.seed}, Chain(one.recipe, arm.seed, one.fingerprint)
         start = chain.initial()
         plant = Job("plant", {k: start.config[k] for k in ("model", "task")}, {"start": start})
         yield Probe(of | {"arm": DENSE}, arm.goal)
-        alone = chain.train(start, plant, keep="metrics")
-        yield Probe(of | {"arm": PLANTED, "finder": PLANTED, "what": "training"}, alone)
+        for name, end in ((UNTRAINED, 0), (PLANTED, None)):
+            alone = chain.train(start, plant, end=end, keep="metrics")
+            yield Probe(of | {"arm": PLANTED, "finder": name, "what": "training"}, alone)
         yield Probe(of | {"arm": PLANTED, "finder": PLANTED, "what": "plant"}, plant)
 
 
@@ -202,17 +207,16 @@ def _of(rows: Sequence[Mapping[str, Any]], task: str) -> list[Mapping[str, Any]]
 
 def _said(task: str, rows: Sequence[Mapping[str, Any]]) -> str:
     """Return a sentence on a task: who reaches the planted density, and who finds most of it."""
-    found = [row for row in rows if row["finder"] not in (DENSE, PLANTED)]
+    found = [row for row in rows if row["finder"] not in GIVEN]
     if not found:
         return f"{task}: no finder ended."
     able = [row["finder"] for row in found if row["reached"]]
     best = max(found, key=lambda row: fmean(row["recall"]))
-    alone = next((row for row in rows if row["finder"] == PLANTED), None)
-    own = ", as do the planted weights alone" if alone and alone["reached"] else ""
+    alone = next((row for row in rows if row["finder"] == PLANTED), {"reached": False})
     return (
-        f"{task}, {found[0]['kept']} weights: "
-        f"{', '.join(able) or 'no finder'} matched the dense network{own}; most of the plant was "
-        f"kept by {best['finder']}, {100 * fmean(best['recall']):.0f} % "
+        f"{task}, {found[0]['kept']} weights: {', '.join(able) or 'no finder'} matched the dense "
+        f"network, and the planted weights alone, trained, {'did' if alone['reached'] else 'not'}; "
+        f"most of the plant was kept by {best['finder']}, {100 * fmean(best['recall']):.0f} % "
         f"(by chance {100 * fmean(best['chance_recall']):.1f} %)."
     )
 
@@ -222,19 +226,22 @@ def _table(rows: Sequence[Mapping[str, Any]]) -> Table:
     for row in rows:
         share = [
             cell([100 * x for x in row[name]], 1) + " %" if name in row else ""
-            for name in ("recall", "chance_recall", "precision")
+            for name in ("recall", "chance_recall")
         ]
         able = {True: "yes", False: "no", None: ""}[row.get("reached")]
-        value = f"{cell(row['values'].values())} {row['metric']}" if row["values"] else ""
-        cells.append((row["task"], row["finder"], str(row.get("kept", "all")), value, able, *share))
+        why = f" ({', '.join(row['flags'])})" if able == "no" and row["flags"] else ""
+        value = (row["metric"], cell(row["values"].values()) if row["values"] else "")
+        cells.append(
+            (row["task"], row["finder"], str(row.get("kept", "")), *value, able + why, *share)
+        )
     note = (
         "Mean ± one sample standard deviation over seeds. accuracy in %, higher is better; error "
         "is the percentage of the variance left, lower is better. A finder matches where its mean "
-        "is within the task's margin of the dense mean. planted: the planted weights alone, "
-        "trained from the start by the same recipe; untrained they solve the task. By chance: "
-        "random masks of the same layer densities."
+        "is within the task's margin of the dense mean; in parentheses what is degenerate about "
+        "its networks. planted: the planted weights alone, trained from the start by the same "
+        "recipe. By chance: random masks of the same layer densities."
     )
-    columns = ("task", "finder", "weights", "test", "matches dense")
-    shares = ("planted weights kept", "by chance", "kept weights planted")
-    words = frozenset({0, 1, 4})
+    columns = ("task", "finder", "weights", "metric", "test", "matches dense")
+    shares = ("planted weights kept", "by chance")
+    words = frozenset({0, 1, 3, 5})
     return Table("planted", "Planted tickets", (*columns, *shares), tuple(cells), note, words)
