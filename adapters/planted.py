@@ -57,9 +57,8 @@ class PlantedNetworks(Adapter):
         if signature != expected:
             task = base.replace("-", "/")
             raise BadInput(
-                f"{name} hides a solution of task {task!r}, {expected.input[0]} numbers to "
-                f"{expected.output}, not of {signature.input} to {signature.output}: give --task "
-                f"{task}"
+                f"{name} hides a solution of task {task!r}, {expected.input} to {expected.output}, "
+                f"not of {signature.input} to {signature.output}: give --task {task}"
             )
         return PlantedNetwork(base, width, depth)
 

@@ -366,6 +366,8 @@ def test_what_the_study_cannot_ask_is_said_before_anything_runs():
         Planted(rounds=0)
     with pytest.raises(BadInput, match=r"finder 'ugs' does not fit: .*prunes a graph"):
         Planted(finders=("imp", "ugs")).lay_out(load("planted"), None)
+    with pytest.raises(BadInput, match="no finder fits task planted/helix"):
+        Planted(finders=("grasp",)).lay_out(load("planted"), None)
     recipe = planted_recipe(Recipe(model="planted-circle-40x4"), "helix")
     assert (recipe.model, recipe.task) == ("planted-helix-40x4", "planted/helix")
     assert planted_recipe(Recipe(model="planted-relu"), "circle").model == "planted-circle"

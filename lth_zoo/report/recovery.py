@@ -35,7 +35,7 @@ def recovery_picture(found: Sequence[Found]) -> Picture:
         figure.set_size_inches(WIDTH, 1.4 + 0.24 * max(4, len(finders)))
         panels = figure.subplots(1, max(1, len(tasks)), squeeze=False, sharey=True)[0]
         colours = {True: theme.ticket, False: theme.controls[0]}
-        labels = {True: "matches the dense network", False: "does not"}
+        labels = {True: "matches the dense network", False: "does not match it"}
         handles = {}
         for panel, task in zip(panels, tasks, strict=False):
             for one in (one for one in found if one.task == task):

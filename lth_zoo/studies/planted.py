@@ -62,13 +62,15 @@ class Planted(Study):
     def lay_out(self, recipe: Recipe, data: Path | None) -> Sequence[Probe]:
         """Return every finder's masks and trainings, the dense ones, and the planted ones."""
         probes: list[Probe] = []
-        for task in self.tasks:
-            fitting, why = self.fitting(recipe, task, data)
-            if missing := [name for name in self.finders if name not in fitting]:
-                raise BadInput(f"finder {missing[0]!r} does not fit: {why[missing[0]]}")
+        laid = {task: self.fitting(recipe, task, data) for task in self.tasks}
+        for name in self.finders:
+            if all(name in why for _, why in laid.values()):
+                _, why = next(iter(laid.values()))
+                raise BadInput(f"finder {name!r} does not fit: {why[name]}")
+        for task, (fitting, _) in laid.items():
             first = next(iter(fitting.values()), None)
             if first is None:
-                raise BadInput("no finder fits")
+                raise BadInput(f"no finder fits task planted/{task}")
             probes += _truth(first, task)
             for name, one in fitting.items():
                 for arm in tickets_at(one, ()):
@@ -101,7 +103,7 @@ class Planted(Study):
         for task in self.tasks:
             here = [m for m in measured if m.of["task"] == task]
             rows += self._rows(recipe, task, here)
-        _, why = self.fitting(recipe, self.tasks[0], None)
+        why = self._left_out(recipe)
         findings = [*map(_said, self.tasks, (_of(rows, task) for task in self.tasks))]
         if why:
             findings.append(f"Left out, since they do not fit: {', '.join(why)}.")
@@ -112,6 +114,16 @@ class Planted(Study):
         ]
         picture = recovery_picture(found)
         return Answer(tuple(findings), (picture, _table(rows)), {"rows": rows, "left_out": why})
+
+    def _left_out(self, recipe: Recipe) -> dict[str, str]:
+        """Return why finders do not fit, by their names; with the tasks where it is not all."""
+        laid = {task: self.fitting(recipe, task, None)[1] for task in self.tasks}
+        found = {}
+        for name in dict.fromkeys(name for why in laid.values() for name in why):
+            tasks = [task for task in self.tasks if name in laid[task]]
+            some = "" if len(tasks) == len(laid) else f" ({', '.join(tasks)})"
+            found[name + some] = laid[tasks[0]][name]
+        return found
 
     def _rows(
         self, recipe: Recipe, task: str, here: Sequence[Measured]
