@@ -7,6 +7,7 @@ import re
 from typing import TYPE_CHECKING, ClassVar
 
 from lth_zoo.errors import BadInput, unknown
+from lth_zoo.permutations import Permutable, permutable
 from lth_zoo.protocols import Adapter, Signature
 from lth_zoo.prunable import Units, channels_under
 
@@ -74,6 +75,10 @@ class CNN(Adapter):
             return []
         prunable = self.prunable(model)
         return [channels_under(model, prunable, *modules) for modules in model.channels()]
+
+    def permutations(self, model: nn.Module) -> list[Permutable]:
+        """Return every hidden layer's units, and of ResNet each stage's: shortcuts add them."""
+        return [permutable(model, *wires) for wires in model.wires()]  # type: ignore[operator]
 
 
 def parse(name: str) -> tuple[str, float]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -20,6 +21,10 @@ VGG_PLANS: dict[int, str] = {
     16: "64 64 M 128 128 M 256 256 256 M 512 512 512 M 512 512 512",
     19: "64 64 M 128 128 M 256 256 256 256 M 512 512 512 512 M 512 512 512 512",
 }
+
+
+#: Modules that make units, layers that read them, and what returns them if no reader is given them.
+Wires = tuple[tuple[str, ...], tuple[str, ...], str]
 
 
 def scaled(channels: int, width: float) -> int:
@@ -46,6 +51,10 @@ class LeNet300(nn.Module):
         x = F.relu(self.fc1(x.flatten(1)))
         return self.fc3(F.relu(self.fc2(x)))
 
+    def wires(self) -> Iterator[Wires]:
+        """Yield what makes each hidden layer's units, and what reads them."""
+        yield from chained(("fc1",), ("fc2",), ("fc3",))
+
 
 class LeNet5(nn.Module):
     """LeNet-5 as the pruning literature has it (Caffe's 20-50-500, Han et al. 2015).
@@ -69,6 +78,10 @@ class LeNet5(nn.Module):
         x = F.max_pool2d(F.relu(self.conv1(x)), 2)
         x = F.max_pool2d(F.relu(self.conv2(x)), 2)
         return self.fc2(F.relu(self.fc1(x.flatten(1))))
+
+    def wires(self) -> Iterator[Wires]:
+        """Yield what makes each hidden layer's units, and what reads them."""
+        yield from chained(("conv1",), ("conv2",), ("fc1",), ("fc2",))
 
 
 class LeNet5Same(nn.Module):
@@ -100,6 +113,10 @@ class LeNet5Same(nn.Module):
         x = F.relu(self.fc1(x.flatten(1)))
         return self.fc3(F.relu(self.fc2(x)))
 
+    def wires(self) -> Iterator[Wires]:
+        """Yield what makes each hidden layer's units, and what reads them."""
+        yield from chained(("conv1",), ("conv2",), ("fc1",), ("fc2",), ("fc3",))
+
 
 class ConvNet(nn.Module):
     """Conv-2, -4, -6 (Frankle & Carbin 2019) and -8 (Ramanujan et al. 2020).
@@ -130,6 +147,11 @@ class ConvNet(nn.Module):
             x = F.max_pool2d(x, 2) if i % 2 else x
         x = F.relu(self.fc1(x.flatten(1)))
         return self.fc3(F.relu(self.fc2(x)))
+
+    def wires(self) -> Iterator[Wires]:
+        """Yield what makes each hidden layer's units, and what reads them."""
+        convs = [(f"convs.{i}",) for i in range(len(self.convs))]
+        yield from chained(*convs, ("fc1",), ("fc2",), ("fc3",))
 
 
 class VGG(nn.Module):
@@ -165,6 +187,11 @@ class VGG(nn.Module):
         readers = [*(f"features.{i}" for i in convs[1:]), "fc"]
         for i, reader in zip(convs, readers, strict=True):
             yield f"features.{i}", f"features.{i + 1}", reader
+
+    def wires(self) -> Iterator[Wires]:
+        """Yield what makes each hidden layer's units, and what reads them."""
+        for conv, norm, reader in self.channels():
+            yield (conv, norm), (reader,), ""
 
 
 class Block(nn.Module):
@@ -224,6 +251,19 @@ class ResNet(nn.Module):
         for i in range(len(self.blocks)):
             yield f"blocks.{i}.conv1", f"blocks.{i}.bn1", f"blocks.{i}.conv2"
 
+    def wires(self) -> Iterator[Wires]:
+        """Yield the channels inside each block, and those that all blocks of a stage add to."""
+        made, read = ["conv", "bn"], list[str]()
+        for i, block in enumerate(self.blocks):
+            name = f"blocks.{i}"
+            yield (f"{name}.conv1", f"{name}.bn1"), (f"{name}.conv2",), ""
+            read.append(f"{name}.conv1")
+            if not isinstance(block.shortcut, nn.Identity):  # a stage ends: its channels too
+                yield tuple(made), (*read, f"{name}.shortcut.0"), f"blocks.{i - 1}"
+                made, read = [f"{name}.shortcut.0", f"{name}.shortcut.1"], []
+            made += [f"{name}.conv2", f"{name}.bn2"]
+        yield tuple(made), (*read, "fc"), f"blocks.{len(self.blocks) - 1}"
+
 
 class Judge(nn.Module):
     """A small classifier whose features say how far generated images are from real ones.
@@ -258,6 +298,19 @@ class Judge(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map (batch, channels, height, width) to (batch, classes)."""
         return self.fc2(self.features(x))
+
+    def wires(self) -> Iterator[Wires]:
+        """Yield what makes each hidden layer's units, and what reads them."""
+        yield from chained(("conv1", "bn1"), ("conv2", "bn2"), ("fc1",), ("fc2",))
+
+
+def chained(*layers: tuple[str, ...]) -> Iterator[Wires]:
+    """Yield the units of each layer but the last, where the next one alone reads them.
+
+    A layer is what makes its units first, and its norm after it, if it has one.
+    """
+    for made, after in pairwise(layers):
+        yield made, after[:1], ""
 
 
 def glorot(model: nn.Module) -> None:

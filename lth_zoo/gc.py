@@ -28,7 +28,7 @@ class Freed:
 
 
 def collect_garbage(store: Store, dry_run: bool = False) -> Freed:
-    """Drop trained weights, the starts of controls, and the folders of dead attempts.
+    """Drop trained weights, what is made of them, and the folders of dead attempts.
 
     Rewind snapshots, initial states, masks, metrics and curves stay, and so do weights that
     another training starts from (learning-rate rewinding). Folders that a live process holds
@@ -43,9 +43,8 @@ def collect_garbage(store: Store, dry_run: bool = False) -> Freed:
         kind, config = entry.manifest["kind"], entry.manifest["config"]
         trained = kind == "train" and config["keep"] == "weights"
         trained = trained or kind in SEARCHES
-        spare = kind in ("control", "carry", "trace") or (
-            trained and entry.manifest["key"] not in starts
-        )
+        derived = kind in ("control", "carry", "trace", "align")
+        spare = derived or (trained and entry.manifest["key"] not in starts)
         if spare and STATE in entry:
             freed.weights += 1
             freed.bytes += entry.manifest["files"][STATE]["bytes"]

@@ -24,7 +24,7 @@ from .norm_interpolation import interpolated
 from .protocols import Split, Task
 from .recipe import Training, build
 from .rewind import Snapshot, clone_state
-from .seeds import generator, seeded
+from .seeds import generator, reordered, seeded
 from .session import IMAGES, LOG, MASKS, RESULT, STATE, Session
 from .signs import Signs
 from .store import Entry
@@ -148,6 +148,7 @@ def trained(
     """Train a model as a job's config says, from its last checkpoint or ``start``; keep the curve.
 
     Masks of a graph's edges are not the loop's: the task deals the graph that is left.
+    ``order`` of the config, where it is there, draws the noise of the training anew.
     ``task`` is given where it is not :func:`learned`; ``options`` are the loop's own: groups.
     """
     config, resumed = session.config, session.resume()
@@ -158,7 +159,7 @@ def trained(
         model,
         task or learned(session, masks),
         build(Training, dict(config["training"])),
-        seed=config["seed"],
+        seed=reordered(config["seed"], config.get("order", 0)),
         masks=masks,
         start=resumed or start(),
         end=config["end"],
@@ -306,4 +307,6 @@ KINDS: dict[str, tuple[Callable[[Session], None] | str, tuple[str, ...]]] = {
     "dynamic": ("lth_zoo.dynamic:dynamic_job", (MASKS, STATE)),
     "subset-sum": ("lth_zoo.probes.subset_sum:subset_sum_job", (RESULT,)),
     "plant": ("lth_zoo.probes.plant:plant_job", (MASKS,)),
+    "line": ("lth_zoo.probes.line:line_job", (RESULT,)),
+    "align": ("lth_zoo.probes.align:align_job", (MASKS, STATE)),
 }

@@ -14,16 +14,7 @@ from . import registry
 from .errors import BadInput, unknown
 from .graph_models import ANSWERS, graph_example
 from .prunable import Prunable, Units, check_fit, count_macs, default_prunable, head_of
-from .terms import (
-    SPLITS,
-    Checkpoint,
-    Finder,
-    Objective,
-    Pretraining,
-    Signature,
-    Split,
-    Yardstick,
-)
+from .terms import SPLITS, Checkpoint, Finder, Objective, Pretraining, Signature, Split, Yardstick
 from .widths import widest
 
 if TYPE_CHECKING:
@@ -32,6 +23,7 @@ if TYPE_CHECKING:
 
     from .graph import Graph
     from .masks import Masks
+    from .permutations import Permutable
 
 __all__ = [
     "SPLITS",
@@ -263,6 +255,10 @@ class Adapter:
 
     def units(self, model: nn.Module) -> list[Units]:  # noqa: ARG002 - for subclasses
         """Return the structured units that may be removed whole; none by default."""
+        return []
+
+    def permutations(self, model: nn.Module) -> list[Permutable]:  # noqa: ARG002 - for subclasses
+        """Return the groups of hidden units that may change places; none by default."""
         return []
 
     def head(self, model: nn.Module) -> frozenset[str]:

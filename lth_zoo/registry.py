@@ -151,6 +151,8 @@ _ROWS: dict[str, dict[str, Any]] = {
         "movement": "lth_zoo.studies.movement:Movement",
         "fid": "lth_zoo.studies.fid:FID",
         "overlap": "lth_zoo.studies.overlap:MaskOverlap",
+        "alignment": "lth_zoo.studies.alignment:Alignment",
+        "connectivity": "lth_zoo.studies.connectivity:Connectivity",
         "noise": "lth_zoo.studies.noise:Noise",
         "subset-sum": "lth_zoo.studies.subset_sum:SubsetSum",
         "planted": "lth_zoo.studies.planted:Planted",

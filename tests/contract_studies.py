@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from lth_zoo.finders import IMP
+from lth_zoo.studies.alignment import Alignment
+from lth_zoo.studies.connectivity import Connectivity
 from lth_zoo.studies.movement import Movement
 from lth_zoo.studies.noise import Noise
 from lth_zoo.studies.overlap import MaskOverlap
@@ -17,6 +19,12 @@ STUDIES: dict[str, list[tuple[Any, dict[str, Any]]]] = {
     "subset-sum": [(SubsetSum(samples=(4, 9)), {"model": "lenet-5-samex0.5"})],
     "movement": [(Movement(criteria=("sanh",)), {"sparsity": 0.5, "finder": IMP(rate=0.3)})],
     "overlap": [(MaskOverlap(), {"sparsity": 0.5, "finder": IMP(rate=0.3)})],
+    "alignment": [
+        (Alignment(points=("init", "step=4"), batches=2), {"sparsity": 0.5}),
+    ],
+    "connectivity": [
+        (Connectivity(points=("step=4",), alphas=3), {"sparsity": 0.5}),
+    ],
     "noise": [(Noise(sigmas=(0.0, 1.0), signs=("free", "kept")), {"sparsity": 0.5})],
     "planted": [
         (

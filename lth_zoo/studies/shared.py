@@ -10,9 +10,10 @@ from typing import Any
 
 from ..errors import BadInput
 from ..experiment import Arm, Experiment, experiment
-from ..jobs import TICKET
+from ..jobs import TICKET, Job
 from ..protocols import Yardstick
 from ..recipe import Recipe
+from ..rewind import Rewind
 from .base import Measured
 
 
@@ -91,3 +92,47 @@ def signed(
         return ""
     bounds = "" if interval is None else f" [{interval[0]:+.{digits}f}, {interval[1]:+.{digits}f}]"
     return f"{difference:+.{digits}f}{bounds}"
+
+
+def points_of(recipe: Recipe, points: Sequence[str]) -> dict[str, int]:
+    """Return rewind rules and the iterations they mean, earliest first: ``init`` is 0.
+
+    Raises:
+        BadInput: a rule is none of init, step=K and P%, or not before the end.
+    """
+    whole, found = recipe.training.iterations, dict[int, str]()
+    for point in points:
+        rewind = Rewind.parse(point, whole)
+        if rewind.kind not in ("init", "step") or rewind.at >= whole:
+            raise BadInput(
+                f"point {point!r} is no place before the end of the dense run: give init, step=K "
+                f"or P%, below {whole} iterations"
+            )
+        found[rewind.at] = f"step={rewind.at}" if rewind.at else "init"
+    if not found:
+        raise BadInput("study.points must hold at least one: init, step=K or P%")
+    return {rule: at for at, rule in sorted(found.items())}
+
+
+def reads(train: Job) -> dict[str, Any]:
+    """Return what a job of a study's own needs of a training's config to build model and task."""
+    names = ("model", "task", "data", "max_length", "data_fraction", "seed")
+    return {name: train.config[name] for name in names if name in train.config}
+
+
+def between(values: tuple[float, float] | None, digits: int = 2) -> str:
+    """Return an interval as ``[0.10, 0.30]``, empty where there is none.
+
+    >>> between((-0.1, 2.25), 1), between(None)
+    ('[-0.1, 2.2]', '')
+    """
+    return f"[{values[0]:.{digits}f}, {values[1]:.{digits}f}]" if values else ""
+
+
+def told(interval: tuple[float, float] | None) -> int:
+    """Return the side of 0 that a whole interval is on, -1 or 1; 0 where it says neither.
+
+    >>> told((0.1, 0.5)), told((-0.1, 0.5)), told(None)
+    (1, 0, 0)
+    """
+    return 0 if interval is None else (interval[0] > 0) - (interval[1] < 0)
