@@ -303,6 +303,8 @@ KINDS: dict[str, tuple[Callable[[Session], None] | str, tuple[str, ...]]] = {
     "trace": ("lth_zoo.traces:trace_job", (STATE,)),
     "overlap": ("lth_zoo.probes.overlap:overlap_job", (RESULT,)),
     "fid": ("lth_zoo.probes.inception:fid_job", (RESULT,)),
+    "attack": ("lth_zoo.probes.robustness:attack_job", (RESULT,)),
+    "attack-transfer": ("lth_zoo.probes.robustness:transfer_job", (RESULT,)),
     "noise": ("lth_zoo.probes.noise:noise_job", (STATE,)),
     "dynamic": ("lth_zoo.dynamic:dynamic_job", (MASKS, STATE)),
     "subset-sum": ("lth_zoo.probes.subset_sum:subset_sum_job", (RESULT,)),

@@ -154,6 +154,7 @@ _ROWS: dict[str, dict[str, Any]] = {
         "alignment": "lth_zoo.studies.alignment:Alignment",
         "connectivity": "lth_zoo.studies.connectivity:Connectivity",
         "noise": "lth_zoo.studies.noise:Noise",
+        "robustness": "lth_zoo.studies.robustness:Robustness",
         "subset-sum": "lth_zoo.studies.subset_sum:SubsetSum",
         "planted": "lth_zoo.studies.planted:Planted",
     },

@@ -126,6 +126,11 @@ class ImageClassification(Task):
         multiply, add = self._affine
         return images.mul(self.scale).round_().mul_(multiply).add_(add)
 
+    def pixels(self) -> tuple[Tensor, Tensor]:
+        """Return what a batch holds for black and for white, (channels, 1, 1) each."""
+        multiply, add = self._affine
+        return add, multiply * self.scale + add
+
     def objectives(self, model: nn.Module) -> Sequence[Objective]:  # noqa: ARG002
         """Return cross-entropy over every parameter."""
         return [Objective("cross-entropy", self.loss)]

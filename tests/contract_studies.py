@@ -11,6 +11,7 @@ from lth_zoo.studies.movement import Movement
 from lth_zoo.studies.noise import Noise
 from lth_zoo.studies.overlap import MaskOverlap
 from lth_zoo.studies.planted import Planted
+from lth_zoo.studies.robustness import Robustness
 from lth_zoo.studies.subset_sum import SubsetSum
 
 #: study -> (its settings, fields of the tiny recipe it runs on)
@@ -24,6 +25,8 @@ STUDIES: dict[str, list[tuple[Any, dict[str, Any]]]] = {
     ],
     "connectivity": [
         (Connectivity(points=("step=4",), alphas=3), {"sparsity": 0.5}),
+    "robustness": [
+        (Robustness(eps=(0.1,), steps=2, restarts=1, examples=40, stops=(0.5,)), {"sparsity": 0.2})
     ],
     "noise": [(Noise(sigmas=(0.0, 1.0), signs=("free", "kept")), {"sparsity": 0.5})],
     "planted": [
