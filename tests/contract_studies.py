@@ -25,6 +25,7 @@ STUDIES: dict[str, list[tuple[Any, dict[str, Any]]]] = {
     ],
     "connectivity": [
         (Connectivity(points=("step=4",), alphas=3), {"sparsity": 0.5}),
+    ],
     "robustness": [
         (Robustness(eps=(0.1,), steps=2, restarts=1, examples=40, stops=(0.5,)), {"sparsity": 0.2})
     ],
