@@ -30,6 +30,7 @@ BENCHES = {
     "graphs": "Graph tickets",
     "generative": "Generative tickets",
     "selection": "Selection",
+    "scores": "Scores at initialisation",
     "imp_run": "A whole IMP run",
     "study": "A study on two workers",
     "artifacts": "Artifacts",

@@ -263,11 +263,17 @@ class Chain:
         inputs = {"start": start, "trained": trained, "masks": masks}
         return Job("signs", {**self._base, "seed": self.seed}, inputs)
 
-    def control(self, name: str, level: Level, changes: str = "both") -> Level:
+    def control(
+        self, name: str, level: Level, changes: str = "both", dense: Level | None = None
+    ) -> Level:
         """Return a level with one ingredient destroyed, and its training.
 
         ``changes`` says what the control makes: ``masks``, a ``start``, ``both``, or an
-        ``init``: a start that has seen no training, and so is trained from iteration 0.
+        ``init``: a start that has seen no training, and so is trained from iteration 0. ``dense``
+        is level 0, for controls that read the trained dense network.
+
+        Raises:
+            BadInput: such a control, and no dense run at hand.
         """
         assert level.masks is not None
         assert level.train is not None
@@ -275,7 +281,12 @@ class Chain:
         config = {**self._base, "seed": self.seed, "name": name, "changes": holds}
         made = level.start.config  # what is drawn afresh is made alike
         config |= {key: made[key] for key in ("weights", "finish") if key in made}
-        job = Job("control", config, {"masks": level.masks, "start": level.start})
+        inputs = {"masks": level.masks, "start": level.start}
+        if getattr(registry.find("controls", name), "needs_trained", False):
+            if dense is None or dense.train is None:
+                raise BadInput(f"control {name!r} reads the trained dense network: none is at hand")
+            inputs["trained"] = dense.train
+        job = Job("control", config, inputs)
         masks = level.masks if holds == "start" else job
         start = level.start if holds == "masks" else job
         if changes == "init":

@@ -1,9 +1,10 @@
 """Controls: a ticket with one ingredient destroyed.
 
 A *ticket control* is a function ``(draft, seed) -> draft`` that changes the masks or the
-start. A *search control* changes how the mask is searched: ``chain -> chain``; its ticket is
-then trained as usual. A *model control* puts another network in the ticket's place. Dense,
-ticket and controls of one seed share the data order.
+start; those that choose another mask by a rule are in :mod:`lth_zoo.random_controls`. A *search
+control* changes how the mask is searched: ``chain -> chain``; its ticket is then trained as
+usual. A *model control* puts another network in the ticket's place. Dense, ticket and controls
+of one seed share the data order.
 
 Where a ticket has edges of a graph too, the controls here leave those as they are; the ones of
 :mod:`lth_zoo.graph_controls` are about them.
@@ -12,7 +13,7 @@ Where a ticket has edges of a graph too, the controls here leave those as they a
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cache
@@ -40,12 +41,15 @@ class Draft:
     """A ticket in memory as a control sees it.
 
     ``state`` is the full state the ticket starts from, pruned positions included; ``fresh()``
-    returns a newly initialised one.
+    returns a newly initialised one, ``trained()`` that of the dense run at its end, and
+    ``order()`` the prunable tensors from the input to the output.
     """
 
     masks: Masks
     state: Mapping[str, Tensor]
     fresh: Callable[[], Mapping[str, Tensor]]
+    trained: Callable[[], Mapping[str, Tensor]] = dict
+    order: Callable[[], Sequence[str]] = tuple
 
     @property
     def density(self) -> Fraction:
@@ -54,17 +58,21 @@ class Draft:
 
 
 def changes(
-    what: Literal["masks", "start", "init", "search", "model", "both"], *, graph: bool = False
+    what: Literal["masks", "start", "init", "search", "model", "both"],
+    *,
+    graph: bool = False,
+    trained: bool = False,
 ) -> Callable[[F], F]:
     """Declare what a control changes, so that only that is stored (default: ``both``).
 
     ``start`` keeps the ticket's place in the schedule; ``init`` is a start that has seen no
     training, and is trained whole; ``model`` is another network in the ticket's place. ``graph``
-    marks a control of tickets with edges.
+    marks a control of tickets with edges, ``trained`` one that reads the trained dense network.
     """
 
     def mark(control: F) -> F:
         control.changes, control.needs_graph = what, graph  # type: ignore[attr-defined]
+        control.needs_trained = trained  # type: ignore[attr-defined]
         return control
 
     return mark
@@ -103,28 +111,9 @@ def shuffle_weights(draft: Draft, seed: int) -> Draft:
 
 
 @changes("masks")
-def random_global(draft: Draft, seed: int) -> Draft:
-    """Keep a random set of the same size over all layers."""
-    return _random(draft, seed, "global")
-
-
-@changes("masks")
-def random_erk(draft: Draft, seed: int) -> Draft:
-    """Keep a random set of the same size, layer densities by the Erdos-Renyi kernel."""
-    return _random(draft, seed, "erk")
-
-
-@changes("masks")
 def random_layer(draft: Draft, seed: int) -> Draft:
     """Keep a random set with the ticket's layer counts: the law of ``shuffle``, another draw."""
     return replace(draft, masks=_shuffled(draft.masks, generator(seed, "prune", "random-layer")))
-
-
-@changes("masks")
-def one_shot(draft: Draft, seed: int) -> Draft:  # noqa: ARG001 - nothing is drawn
-    """Keep the largest weights of the start: no training at all (Chen et al. 2020, theta_0)."""
-    scores = {n: draft.state[n].abs() for n in draft.masks.weights}
-    return replace(draft, masks=_selected(draft, scores, "global"))
 
 
 @changes("start")
@@ -226,23 +215,6 @@ def _shuffled(masks: Masks, rng: Any) -> Masks:
             }
         )
     )
-
-
-def _random(draft: Draft, seed: int, scope: str) -> Draft:
-    import torch
-
-    rng = generator(seed, "prune", "random", scope)
-    scores = {n: torch.rand(m.shape, generator=rng) for n, m in draft.masks.weights.items()}
-    return replace(draft, masks=_selected(draft, scores, scope))
-
-
-def _selected(draft: Draft, scores: Mapping[str, Tensor], scope: str) -> Masks:
-    """Keep as many weights as the ticket does, by other scores; and its edges."""
-    from .allocate import allocate
-    from .select import select
-
-    shapes = {n: tuple(m.shape) for n, m in draft.masks.weights.items()}
-    return draft.masks.joined(select(scores, allocate(shapes, draft.density, scope)))
 
 
 def _twins(state: Mapping[str, Tensor]) -> list[list[str]]:

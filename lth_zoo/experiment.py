@@ -275,13 +275,16 @@ def _arms(recipe: Recipe, fingerprint: str, data: Path | None) -> Iterator[Arm]:
                 signature = task_for(recipe, data).signature
                 others = {lv.index: control(chain, lv, signature) for lv in levels}
             for level in levels:
-                yield Arm(name, chain.seed, _controlled(chain, name, level, others))
+                dense = searched[chain.seed][0]
+                yield Arm(name, chain.seed, _controlled(chain, name, level, others, dense))
 
 
-def _controlled(chain: Chain, name: str, level: Level, others: dict[int, Level]) -> Level:
+def _controlled(
+    chain: Chain, name: str, level: Level, others: dict[int, Level], dense: Level
+) -> Level:
     if not others:
         changes = changed_by(registry.find("controls", name))
-        return chain.control(name, level, changes)
+        return chain.control(name, level, changes, dense)
     masks = others[level.index].masks
     if masks is None:
         return others[level.index]

@@ -257,7 +257,13 @@ def control(session: Session) -> None:
     if masks is None:
         raise StoreError(f"{session.job.label} has no masks")
     start = session.snapshot("start")
-    draft = Draft(masks, start.state, lambda: _fresh(session, masks))
+    draft = Draft(
+        masks,
+        start.state,
+        fresh=lambda: _fresh(session, masks),
+        trained=lambda: session.snapshot("trained").state,
+        order=lambda: tuple(session.adapter.prunable(session.build())),
+    )
     changed = registry.find("controls", config["name"])(draft, config["seed"])
     if config["changes"] != "start":
         session.write_masks(changed.masks)

@@ -190,6 +190,8 @@ CONTROLS: dict[str, str] = {
     "random-global": "total and start",
     "random-erk": "total and start",
     "random-layer": "layers and start",
+    "smart-ratio": "total and start",
+    "hybrid": "total and start",
     "one-shot": "total and start",
     "shuffle-blocks": "mask",
     "inverted": "total and start",

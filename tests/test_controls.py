@@ -11,8 +11,10 @@ from toys import HERE, same, tiny_recipe
 
 from lth_zoo import registry
 from lth_zoo.allocate import allocate
+from lth_zoo.chain import Chain
 from lth_zoo.controls import Draft, changed_by
 from lth_zoo.engines.local import run
+from lth_zoo.errors import BadInput
 from lth_zoo.experiment import Experiment, experiment
 from lth_zoo.finders import IMP
 from lth_zoo.formats import load_masks, load_snapshot
@@ -111,7 +113,13 @@ CHANGES = {name: changed_by(registry.find("controls", name)) for name in sorted(
 def test_a_control_of_one_ticket_draws_by_its_seed(ran, name):
     ticket = ran.levels(TICKET)[0]
     control, state = registry.find("controls", name), ran.start(ticket).state
-    draft = Draft(ran.masks(ticket), state, lambda: {n: t + 1 for n, t in state.items()})
+    draft = Draft(
+        ran.masks(ticket),
+        state,
+        fresh=lambda: {n: t + 1 for n, t in state.items()},
+        trained=lambda: {n: t.flip(0) for n, t in state.items()},
+        order=lambda: tuple(ran.masks(ticket)),
+    )
     before = draft.masks.digest(), {n: t.clone() for n, t in state.items()}
     one, again, other = (control(draft, seed) for seed in (0, 0, 1))
     assert (draft.masks.digest(), draft.state) == (before[0], state)
@@ -119,7 +127,7 @@ def test_a_control_of_one_ticket_draws_by_its_seed(ran, name):
     assert one.masks == again.masks
     assert same(dict(one.state), dict(again.state))
     both = one.masks == other.masks and same(dict(one.state), dict(other.state))
-    assert both == (name in ("reinit", "one-shot")), "drawn elsewhere, or not at all"
+    assert both == (name in ("reinit", "one-shot", "hybrid")), "drawn elsewhere, or not at all"
 
 
 def test_all_is_deterministic_in_the_seed(ran, tmp_path):
@@ -231,3 +239,44 @@ def test_one_shot_keeps_the_largest_weights_of_the_start(ran):
         pruned = torch.cat([state[n].abs()[~m] for n, m in masks.items()])
         assert masks.kept == ran.masks(ticket).kept
         assert kept.min() >= pruned.max()
+
+
+def test_smart_ratios_fall_with_depth_whatever_the_names(ran):
+    # 0 to 2.3.0 and 4 by name; so are they by place, and so are the largest first.
+    for name in ("smart-ratio", "hybrid"):
+        for ticket, control in pairs(ran, name):
+            counts = ran.masks(control).counts
+            shapes = {n: tuple(m.shape) for n, m in ran.masks(control).items()}
+            density = Draft(ran.masks(ticket), {}, dict).density
+            pools = allocate(shapes, density, "smart-ratio")
+            assert {p.names[0]: p.keep for p in pools} == {n: k for n, (k, _) in counts.items()}
+            shares = [kept / size for kept, size in counts.values()]
+            assert shares[:-1] == sorted(shares[:-1], reverse=True)
+
+
+def test_the_order_of_layers_is_the_models():
+    masks = Masks({name: torch.ones(10, 20) > 0 for name in "abc"})
+    masks = Masks({n: m & (torch.arange(20) < 8) for n, m in masks.items()})
+    draft = Draft(masks, {}, dict, order=lambda: ("c", "b", "a"))
+    kept = {
+        n: k
+        for n, (k, _) in registry.find("controls", "smart-ratio")(draft, 0).masks.counts.items()
+    }
+    # 240 stay: 60 of the head a, 180 = s (6 + 2) 200 of c and b.
+    assert kept == {"a": 60, "b": 45, "c": 135}
+
+
+def test_hybrid_keeps_the_largest_trained_weights_of_each_layer(ran):
+    for ticket, control in pairs(ran, "hybrid"):
+        dense = ran.levels("dense")[0].train
+        assert control.masks.inputs["trained"] == dense != ticket.start
+        state = load_snapshot(ran.store.entry(dense).read(STATE)).state
+        for name, mask in ran.masks(control).items():
+            sizes = state[name].abs()
+            assert sizes[mask].min() >= sizes[~mask].max()
+
+
+def test_a_control_of_the_trained_network_needs_one(ran):
+    chain = Chain(ran.laid.recipe, 0, "data")
+    with pytest.raises(BadInput, match="'hybrid' reads the trained dense network"):
+        chain.control("hybrid", ran.levels(TICKET)[0], "masks")

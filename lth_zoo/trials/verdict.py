@@ -32,7 +32,7 @@ __all__ = [
 
 SHUFFLE, REINIT = "shuffle", "reinit"
 #: Controls of which a winning ticket must beat the best.
-RANDOMS = ("random-global", "random-erk", "random-layer", "random-graph")
+RANDOMS = ("random-global", "random-erk", "random-layer", "smart-ratio", "random-graph")
 #: Where a ticket prunes edges too: searched weights on random edges, to be beaten where it ran.
 RANDOM_EDGES = "random-edges"
 
