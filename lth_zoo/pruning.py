@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import zip_longest
 from typing import Any
 
-from torch import Tensor, nn, tensor
+from torch import Tensor, get_num_threads, nn, set_num_threads, tensor
 
 from . import registry
 from .coverage import covered_of, pools_of
@@ -71,7 +72,8 @@ def scored(
         **fed(config, task, model, number),
         example=session.adapter.example(task.signature),
     )
-    scores = score(config["score"], context)
+    with one_thread():
+        scores = score(config["score"], context)
     return {n: -value for n, value in scores.items()} if config.get("invert") else scores
 
 
@@ -82,6 +84,17 @@ def _edges(session: Session, before: Masks | None) -> Masks:
     rng = generator(session.config["seed"], "prune", "edges", edges["score"])
     within = before.data if before and before.data else None
     return selected(graph, edges["entry"], edges["score"], edges["density"], rng, within)
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Compute on one thread inside, as workers do: rounding is then the same everywhere."""
+    threads = get_num_threads()
+    set_num_threads(1)
+    try:
+        yield
+    finally:
+        set_num_threads(threads)
 
 
 def fed(config: Mapping[str, Any], task: Task, model: nn.Module, number: int = 0) -> dict[str, Any]:
