@@ -26,6 +26,8 @@ from .robustness_page import pictures, said, sanity, tables, transferred
 from .shared import kept_share, searched, tickets_at
 
 RANDOM, ONE_SHOT, STOPPED, MATCHED = "random ticket", "one-shot", "stopped", "dense, as accurate"
+#: Sizes of attacks by default.
+GREY, COLOUR = (0.05, 0.1, 0.2, 0.3), (2 / 255, 4 / 255, 8 / 255)
 #: seed -> value of one measure
 Values = dict[int, float]
 
@@ -86,15 +88,13 @@ class Robustness(Study):
         """Return the attacks on every arm, and from the dense network to each and back."""
         from ..probes.robustness import pixels_of
 
-        pixels = pixels_of(task_for(recipe, data))
-        if pixels is None:
+        task = task_for(recipe, data)
+        if pixels_of(task) is None:
             raise BadInput(
                 f"study 'robustness' attacks images that are classified, and task {recipe.task!r} "
                 "has none: take digits, mnist, cifar10 ..."
             )
-        eps = self.eps or ((0.05, 0.1, 0.2, 0.3) if len(pixels[0]) == 1 else (2, 4, 8))
-        if not self.eps and len(pixels[0]) > 1:
-            eps = tuple(value / 255 for value in eps)
+        eps = self.eps or (GREY if task.signature.input[0] == 1 else COLOUR)
         one = searched(recipe, data, (self.random,))
         probes: list[Probe] = []
         dense: dict[int, Job] = {}
