@@ -20,7 +20,7 @@ _MODELS = (
     *("lenet-300-100", "lenet-5", "lenet-5-same", "judge"),
     *(f"conv-{depth}" for depth in (2, 4, 6, 8)),
     *(f"vgg-{depth}" for depth in (11, 13, 16, 19)),
-    *(f"resnet-{depth}" for depth in (20, 32, 44, 56, 110)),
+    *(f"resnet-{depth}" for depth in (8, 14, 20, 26, 32, 44, 56, 110)),
 )
 #: One spelling a width: no leading or trailing zero, so that one model has one name.
 _BASE = "|".join(sorted(_MODELS, reverse=True))  # lenet-5-same before lenet-5
@@ -79,6 +79,12 @@ class CNN(Adapter):
     def permutations(self, model: nn.Module) -> list[Permutable]:
         """Return every hidden layer's units, and of ResNet each stage's: shortcuts add them."""
         return [permutable(model, *wires) for wires in model.wires()]  # type: ignore[operator]
+
+    def blocks(self, model: nn.Module) -> Sequence[Sequence[tuple[str, ...]]]:
+        """Return VGG's layers between poolings, with their norms, and ResNet's residual blocks."""
+        from lth_zoo.adapters import networks
+
+        return model.stages() if isinstance(model, networks.VGG | networks.ResNet) else ()
 
 
 def parse(name: str) -> tuple[str, float]:

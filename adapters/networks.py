@@ -193,6 +193,16 @@ class VGG(nn.Module):
         for conv, norm, reader in self.channels():
             yield (conv, norm), (reader,), ""
 
+    def stages(self) -> list[list[tuple[str, ...]]]:
+        """Return the layers between poolings, each a convolution and its norm."""
+        found: list[list[tuple[str, ...]]] = [[]]
+        for i, layer in enumerate(self.features):
+            if isinstance(layer, nn.MaxPool2d):
+                found.append([])
+            elif isinstance(layer, nn.Conv2d):
+                found[-1].append((f"features.{i}", f"features.{i + 1}"))
+        return found
+
 
 class Block(nn.Module):
     """Two 3x3 convolutions with a shortcut, projected by a 1x1 where the shape changes."""
@@ -263,6 +273,11 @@ class ResNet(nn.Module):
                 made, read = [f"{name}.shortcut.0", f"{name}.shortcut.1"], []
             made += [f"{name}.conv2", f"{name}.bn2"]
         yield tuple(made), (*read, "fc"), f"blocks.{len(self.blocks) - 1}"
+
+    def stages(self) -> list[list[tuple[str, ...]]]:
+        """Return the residual blocks of each of the three stages."""
+        each = len(self.blocks) // 3
+        return [[(f"blocks.{s * each + i}",) for i in range(each)] for s in range(3)]
 
 
 class Judge(nn.Module):

@@ -16,6 +16,7 @@ from .concrete import check_concrete
 from .controls import changed_by
 from .coverage import covered_of, pools_of
 from .dynamic import check_dynamic
+from .elastic import check_elastic
 from .errors import BadInput, unknown
 from .gate_search import check_search
 from .graph_models import check_gates
@@ -110,6 +111,8 @@ def check(recipe: Recipe, data: Path | None = None) -> str:
         check_gates(model, task.graph())
     one = Chain(recipe, recipe.seeds[0], fingerprint)
     jobs = graph(m for lv in recipe.finder.search(one) if (m := lv.masks))
+    _check_source(jobs, config, adapter, model, task)
+    jobs = [job for job in jobs if job.config["model"] == recipe.model]
     _check_amounts(jobs, model, covered)
     scored = {j.config["score"]: j.config for j in jobs if j.kind in ("prune", "rounds")}
     for asked in scored.values():
@@ -208,6 +211,17 @@ def _only(recipe: Recipe, data: Path | None) -> tuple[str, ...]:
             f"it out, or give {own[0]}"
         )
     return own
+
+
+def _check_source(
+    jobs: list[Job], config: Mapping[str, Any], adapter: Adapter, model: Any, task: Task
+) -> None:
+    """Raise if tickets come from a model of another depth that does not fit, or lacks layers."""
+    if jobs and jobs[-1].kind == "elastic":
+        name = jobs[-1].config["source"]
+        source = check_elastic(jobs[-1].config, adapter, model, task.signature)
+        theirs = covered_of(config, adapter_of(name), source)
+        _check_amounts([job for job in jobs if job.config["model"] == name], source, theirs)
 
 
 def _check_amounts(jobs: list[Job], model: Any, covered: Mapping[str, Prunable]) -> None:

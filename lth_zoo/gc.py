@@ -43,7 +43,7 @@ def collect_garbage(store: Store, dry_run: bool = False) -> Freed:
         kind, config = entry.manifest["kind"], entry.manifest["config"]
         trained = kind == "train" and config["keep"] == "weights"
         trained = trained or kind in SEARCHES
-        derived = kind in ("control", "carry", "trace", "align")
+        derived = kind in ("control", "carry", "elastic", "trace", "align")
         spare = derived or (trained and entry.manifest["key"] not in starts)
         if spare and STATE in entry:
             freed.weights += 1

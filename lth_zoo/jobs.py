@@ -21,6 +21,7 @@ VERSIONS = {
     **dict.fromkeys(("init", "train", "prune", "control", "graft", "carry", "learn"), 1),
     **dict.fromkeys(("units", "soup", "early-bird", "gates", "denoise", "scorer", "inform"), 1),
     "channels": 1,
+    "elastic": 1,
     "dynamic": 1,
     "supermask": 1,
     "rounds": 1,

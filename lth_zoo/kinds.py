@@ -295,6 +295,7 @@ KINDS: dict[str, tuple[Callable[[Session], None] | str, tuple[str, ...]]] = {
     "graft": (graft, (STATE,)),
     "signs": ("lth_zoo.sign_transfer:signs_job", (STATE,)),
     "carry": ("lth_zoo.carry:carry", (MASKS, STATE)),
+    "elastic": ("lth_zoo.elastic:elastic_job", (MASKS, STATE)),
     "learn": ("lth_zoo.learn:learn", (MASKS, STATE)),
     "supermask": ("lth_zoo.supermask_search:supermask_job", (MASKS, STATE)),
     "units": ("lth_zoo.structured:units_job", (MASKS,)),

@@ -261,6 +261,10 @@ class Adapter:
         """Return the groups of hidden units that may change places; none by default."""
         return []
 
+    def blocks(self, model: nn.Module) -> Sequence[Sequence[tuple[str, ...]]]:  # noqa: ARG002
+        """Return each stage's blocks, as modules; those after its first are of one build."""
+        return ()
+
     def head(self, model: nn.Module) -> frozenset[str]:
         """Return the tensors that are replaced on a different task: the last prunable layer's."""
         return head_of(model, self.prunable(model))

@@ -78,6 +78,7 @@ _ROWS: dict[str, dict[str, Any]] = {
         "gem-miner": "lth_zoo.finders.gem_miner:GemMiner",
         "supermask": "lth_zoo.finders.supermask:Supermask",
         "imp": "lth_zoo.finders.imp:IMP",
+        "elastic": "lth_zoo.finders.elastic:Elastic",
         "peek-a-boo": "lth_zoo.finders.peek_a_boo:PeekABoo",
         "rst": "lth_zoo.finders.rst:RST",
         "fine-tune": "lth_zoo.finders.fine_tune:FineTune",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from lth_zoo.finders import LRR, RST, FineTune, PeekABoo
+from lth_zoo.finders import LRR, RST, Elastic, FineTune, PeekABoo
 
 #: As in contract_finders.py.
 FINDERS: dict[str, list[tuple[Any, ...]]] = {
@@ -26,8 +26,23 @@ FINDERS: dict[str, list[tuple[Any, ...]]] = {
     ],
     "peek-a-boo": [
         (PeekABoo(), 0.9, [232], True),
-        (PeekABoo(optimizer="prox", scope="layer", rewind="step=2"), 0.5, [1160], True),
-        (PeekABoo(head="signs", score="random"), 0.7, [696], True),
+        (PeekABoo(optimizer="prox", rounds=3, scope="layer", rewind="step=2"), 0.5, [1160], True),
+        (PeekABoo(head="signs", score="random", rounds=1), 0.7, [696], True),
         (PeekABoo(), 0.0, [], True),
+    ],
+}
+
+#: Of resnet-14 half and a quarter of each tensor; repeated blocks have the same, all 17,060 too.
+DEEP = {"model": "resnet-20x0.25", "size": 17_060}
+#: And of 36 + 4 x 144 weights, 288 + 32 + 3 x 576, 1,152 + 128 + 3 x 2,304, and 160.
+FLAT = {"model": "resnet-14x0.25", "size": 11_012}
+FINDERS |= {
+    "elastic": [
+        (Elastic(source="resnet-14x0.25", rate=0.5, scope="layer"), 0.75, [8530, 4265], True, DEEP),
+        (
+            *(Elastic(source="resnet-20x0.25", rate=0.5, scope="layer", rewind="step=2"), 0.5),
+            *([5506], True, FLAT),
+        ),
+        (Elastic(source="resnet-14x0.25"), 0.0, [], True, DEEP),
     ],
 }

@@ -93,7 +93,7 @@ def test_ls(capsys, kind, name):
 
 def test_ls_takes_a_pattern(capsys):
     rows = tiny.cli(capsys, "ls", "models", "resnet-?[02468]", "--json").json
-    assert [row["name"] for row in rows] == ["resnet-20", "resnet-32", "resnet-44", "resnet-56"]
+    assert [row["name"] for row in rows] == [f"resnet-{d}" for d in (14, 20, 26, 32, 44, 56)]
     assert tiny.cli(capsys, "ls", "models", "nothing*", "--json").json == []
     assert "0 models" in tiny.cli(capsys, "ls", "models", "nothing*").out
 

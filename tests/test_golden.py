@@ -318,7 +318,7 @@ ASKED |= {
     },
 }
 #: Kinds whose results other tests pin: a carried mask is another job's, renamed.
-ELSEWHERE = {"carry"}
+ELSEWHERE = {"carry", "elastic"}
 
 
 @pytest.mark.parametrize("name", sorted(shipped()))

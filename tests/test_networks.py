@@ -69,7 +69,10 @@ def vgg_weights(convolutions: list[int], classes: int) -> int:
         ("vgg-19", COLOUR, vgg_weights([64] * 2 + [128] * 2 + [256] * 4 + [512] * 8, 10), None),
         # Frankle & Carbin's 270 K convolution weights, and the head's 640.
         ("resnet-20", COLOUR, 270_256 + 640, 272_474),
-        *((f"resnet-{d}", COLOUR, resnet_weights(d, 3, 10), None) for d in (32, 44, 56, 110)),
+        *(
+            (f"resnet-{d}", COLOUR, resnet_weights(d, 3, 10), None)
+            for d in (8, 14, 26, 32, 44, 56, 110)
+        ),
         ("resnet-20x4", COLOUR, resnet_weights(20, 3, 10, 4), None),
         ("judge", GREY, 9 * 16 + 9 * 16 * 32 + 7 * 7 * 32 * 64 + 64 * 10, 105_914),
     ],

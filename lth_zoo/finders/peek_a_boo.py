@@ -7,10 +7,12 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
 from .. import registry
+from ..allocate import Scope
 from ..chain import Chain
 from ..errors import BadInput
 from ..jobs import Job, Level
 from ..protocols import Finder
+from .amounts import at_least
 
 
 @dataclass(frozen=True)
@@ -21,10 +23,12 @@ class PeekABoo(Finder):
     are trained by the recipe's optimiser.
     """
 
-    score: str = "magnitude"
+    score: str = "synflow"
     """Criterion that prunes the start: a name of `lth-zoo ls scores`."""
-    scope: Literal["global", "layer", "group", "erk", "uniform", "row"] = "global"
-    """Where scores compete: one threshold, one a layer or output, or given layer densities."""
+    rounds: int = 100
+    """Times the start is scored, on an exponential; one for criteria that want no rounds."""
+    scope: Scope = "global"
+    """Where scores compete: one threshold (the paper), or others."""
     optimizer: Literal["bop", "prox"] = "bop"
     """What moves the signs: Bop (as released), or ProxSGD on signs relaxed to [-1, 1]."""
     gamma: float = 1e-3
@@ -54,6 +58,7 @@ class PeekABoo(Finder):
 
     def __post_init__(self) -> None:
         registry.check("scores", self.score)
+        at_least(self, 1, "rounds")
         for name in ("gamma", "decay", "every", "step"):
             if not 0 < getattr(self, name) <= 1:
                 raise BadInput(
@@ -92,8 +97,13 @@ class PeekABoo(Finder):
 
     def _masks(self, chain: Chain, start: Job) -> Job:
         """Return the job that prunes the start."""
-        return chain.prune(
-            start, None, density=chain.density, score=self.score, scope=self.scope, start=start
+        return chain.rounds(
+            *(start, self.rounds),
+            schedule="exponential",
+            nested=True,
+            density=chain.density,
+            score=self.score,
+            scope=self.scope,
         )
 
     def _signs(self) -> dict[str, Any]:
