@@ -27,6 +27,7 @@ BENCHES = {
     "startup": "Start-up",
     "step": "A training step",
     "transformer": "A Transformer step",
+    "dynamic": "A step under a changing mask",
     "graphs": "Graph tickets",
     "generative": "Generative tickets",
     "selection": "Selection",

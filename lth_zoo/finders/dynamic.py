@@ -48,19 +48,19 @@ def levels(
     yield chain.retrain(finder.rewind, masks, masks, 1)
 
 
-def update_every(text: str | None, whole: int, usual: int = 100) -> int:
-    """Return the iterations between two updates: as asked, or by default the paper's.
+def update_every(text: str | None, whole: int, parts: int, least: int = 1) -> int:
+    """Return the iterations between two updates: as asked, or by default the papers' 100.
 
-    These are ``usual``; in trainings of less than 50 times that, a fiftieth of them.
+    In trainings of less than 100 times ``parts`` the default is one of so many parts of them.
 
-    >>> [update_every(None, whole) for whole in (32000, 1000, 12)]
-    [100, 20, 1]
+    >>> [update_every(None, whole, parts=20, least=2) for whole in (32000, 1000, 12)]
+    [100, 50, 2]
 
     Raises:
         BadInput: see :func:`lth_zoo.finders.amounts.iterations_in`.
     """
     if text is None:
-        return min(usual, max(1, whole // 50))
+        return min(100, max(least, whole // parts))
     return iterations_in(text, whole, "every")
 
 

@@ -60,5 +60,5 @@ class Gradual(Finder):
         first, last = round(self.begin * whole), round(self.end * whole)
         if last < 1:
             raise BadInput(f"finder.end is {self.end} of {whole} iterations: nothing comes before")
-        every = update_every(self.every, whole)
+        every = update_every(self.every, whole, parts=50)
         yield from levels(self, chain, "gradual", training, every=every, first=first, last=last)

@@ -10,7 +10,6 @@ from ..chain import Chain
 from ..errors import BadInput
 from ..jobs import Level
 from ..protocols import Finder
-from .amounts import iterations_in
 from .dynamic import (
     LayerScope,
     check_iterations,
@@ -32,7 +31,7 @@ class RigL(Finder):
     equal; or balanced, smart-ratio."""
     every: str | None = None
     """Iterations between two updates, or a share of the search (2%) (default: the paper's 100, or
-    2 % of a search of less than 5,000)."""
+    5 % of a search of less than 2,000)."""
     stop: float = 0.75
     """Share of the search that updates end at."""
     share: float = 0.3
@@ -70,12 +69,13 @@ class RigL(Finder):
         """
         training = search_training(self, chain)
         whole = training.iterations
-        every, stop = update_every(self.every, whole), int(self.stop * whole)
-        if every >= stop:
+        every = update_every(self.every, whole, parts=20, least=2)
+        stop = int(self.stop * whole)
+        if not 2 <= every < stop:
             raise BadInput(
-                f"finder.every is {self.every or every} with finder.stop {self.stop}: of "
-                f"{whole} iterations the last to update is before {stop}, so there is no update; "
-                f"{iterations_in('2%', whole, 'every')} would do"
+                f"finder.every is {self.every or every}: of {whole} iterations it must be from 2, "
+                f"as an update takes the place of a training step, to {stop - 1}, as updates end "
+                f"before finder.stop {self.stop}"
             )
         if self.accumulate > every:
             raise BadInput(
