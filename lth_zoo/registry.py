@@ -151,15 +151,17 @@ _ROWS: dict[str, dict[str, Any]] = {
         "random-labels": "lth_zoo.controls:random_labels",
     },
     "studies": {
-        "movement": "lth_zoo.studies.movement:Movement",
-        "fid": "lth_zoo.studies.fid:FID",
-        "overlap": "lth_zoo.studies.overlap:MaskOverlap",
         "alignment": "lth_zoo.studies.alignment:Alignment",
+        "compare": "lth_zoo.studies.compare:Compare",
         "connectivity": "lth_zoo.studies.connectivity:Connectivity",
+        "fid": "lth_zoo.studies.fid:FID",
+        "finders-quick": "lth_zoo.studies.compare:FindersQuick",
+        "movement": "lth_zoo.studies.movement:Movement",
         "noise": "lth_zoo.studies.noise:Noise",
+        "overlap": "lth_zoo.studies.overlap:MaskOverlap",
+        "planted": "lth_zoo.studies.planted:Planted",
         "robustness": "lth_zoo.studies.robustness:Robustness",
         "subset-sum": "lth_zoo.studies.subset_sum:SubsetSum",
-        "planted": "lth_zoo.studies.planted:Planted",
     },
 }
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from lth_zoo.finders import IMP
 from lth_zoo.studies.alignment import Alignment
+from lth_zoo.studies.compare import Compare, FindersQuick
 from lth_zoo.studies.connectivity import Connectivity
 from lth_zoo.studies.movement import Movement
 from lth_zoo.studies.noise import Noise
@@ -16,6 +17,8 @@ from lth_zoo.studies.subset_sum import SubsetSum
 
 #: study -> (its settings, fields of the tiny recipe it runs on)
 STUDIES: dict[str, list[tuple[Any, dict[str, Any]]]] = {
+    "compare": [(Compare(finders=("one-shot", "random-mask"), sparsities=(0.5, 0.8)), {})],
+    "finders-quick": [(FindersQuick(finders=("random-mask",)), {"sparsity": 0.5})],
     "fid": [],  # it needs the file of a network: test_study_fid.py makes one
     "subset-sum": [(SubsetSum(samples=(4, 9)), {"model": "lenet-5-samex0.5"})],
     "movement": [(Movement(criteria=("sanh",)), {"sparsity": 0.5, "finder": IMP(rate=0.3)})],

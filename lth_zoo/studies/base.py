@@ -32,11 +32,16 @@ class Probe:
 
 @dataclass(frozen=True)
 class Measured:
-    """What a probe found: the job's ``result.json``, and its entry for what else it wrote."""
+    """What a probe found: the job's ``result.json``, and its entry for what else it wrote.
+
+    ``seconds`` is what the job took, ``cost`` that and all it rests on, each job once.
+    """
 
     of: Mapping[str, Any]
     result: Mapping[str, Any]
     entry: Entry
+    seconds: float = 0.0
+    cost: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from ..report.tables import Table
 from ..session import MASKS
 from ..trials.recovery import Recovery, planted_density, planted_sparsity, recovery
 from .base import Answer, Measured, Probe, Study
-from .shared import cell, searched, tickets_at
+from .shared import cell, fitting, tickets_at
 
 #: What is planted, and the arms that hold the planted weights alone, trained and as drawn.
 TASKS = ("circle", "helix", "relu")
@@ -67,12 +67,12 @@ class Planted(Study):
             if all(name in why for _, why in laid.values()):
                 _, why = next(iter(laid.values()))
                 raise BadInput(f"finder {name!r} does not fit: {why[name]}")
-        for task, (fitting, _) in laid.items():
-            first = next(iter(fitting.values()), None)
+        for task, (suited, _) in laid.items():
+            first = next(iter(suited.values()), None)
             if first is None:
                 raise BadInput(f"no finder fits task planted/{task}")
             probes += _truth(first, task)
-            for name, one in fitting.items():
+            for name, one in suited.items():
                 for arm in tickets_at(one, ()):
                     of = {"task": task, "finder": name, "seed": arm.seed}
                     masks = arm.level.masks
@@ -86,16 +86,15 @@ class Planted(Study):
     ) -> tuple[dict[str, Experiment], dict[str, str]]:
         """Return each finder's search on a planted task, and why the others cannot search there."""
         base = planted_recipe(recipe, task)
-        own, found, why = finder_name(recipe.finder), dict[str, Experiment](), dict[str, str]()
-        for name in self.finders or registry.names("finders"):
-            finder = recipe.finder if name == own else registry.find("finders", name)()
+        own = finder_name(recipe.finder)
+
+        def made(name: str) -> Finder:
+            finder: Finder = recipe.finder if name == own else registry.find("finders", name)()
             if self.rounds and isinstance(finder, IMP):
-                finder = _in_rounds(finder, base, self.rounds)
-            try:
-                found[name] = searched(replace(base, finder=finder), data)
-            except BadInput as error:
-                why[name] = str(error)
-        return found, why
+                return _in_rounds(finder, base, self.rounds)
+            return finder
+
+        return fitting(base, self.finders, data, made)
 
     def answer(self, recipe: Recipe, by: Yardstick, measured: Sequence[Measured]) -> Answer:  # noqa: ARG002
         """Return what each finder found on each task, and which reach the planted density."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from .. import registry
 from ..backend import backend_for
 from ..engines.local import Outcome, Watcher, run
 from ..errors import BadInput
-from ..jobs import canonical
+from ..jobs import Ref, canonical, graph
 from ..parse import load
 from ..recipe import Recipe, build
 from ..report.page import Asked, write_report
@@ -79,7 +80,8 @@ def run_study(
     folder = out or store.root / "studies" / name
     probes = study.lay_out(recipe, execution.data)
     outcome = run([probe.job for probe in probes], store, execution, workers, watcher)
-    measured = [found for probe in probes if (found := _measured(probe, store)) is not None]
+    took = cache(partial(_seconds, store))
+    measured = [found for probe in probes if (found := _measured(probe, store, took)) is not None]
     if not measured:
         return Studied(name, study, recipe, probes, None, None, outcome)
     by = task_for(recipe, execution.data).yardstick(recipe.model)
@@ -93,11 +95,19 @@ def run_study(
     return Studied(name, study, recipe, probes, answer, page, outcome)
 
 
-def _measured(probe: Probe, store: Store) -> Measured | None:
+def _measured(probe: Probe, store: Store, took: Callable[[str, str], float]) -> Measured | None:
     entry = store.entry(probe.job)
     if entry is None:
         return None
-    return Measured(probe.of, entry.json() if RESULT in entry else {}, entry)
+    taken = {job.key: took(job.kind, job.key) for job in graph([probe.job])}
+    result = entry.json() if RESULT in entry else {}
+    return Measured(probe.of, result, entry, taken[probe.job.key], sum(taken.values()))
+
+
+def _seconds(store: Store, kind: str, key: str) -> float:
+    """Return what a finished job took; 0 where it is no more."""
+    entry = store.entry(Ref(kind, key))  # type: ignore[arg-type]
+    return float(entry.manifest["record"]["seconds"]) if entry is not None else 0.0
 
 
 def study(

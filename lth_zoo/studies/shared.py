@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
+from .. import registry
 from ..errors import BadInput
 from ..experiment import Arm, Experiment, experiment
 from ..jobs import TICKET, Job
-from ..protocols import Yardstick
-from ..recipe import Recipe
+from ..protocols import Finder, Yardstick
+from ..recipe import Recipe, finder_name
 from ..rewind import Rewind
 from .base import Measured
 
@@ -24,6 +25,28 @@ def searched(recipe: Recipe, data: Path | None, controls: Sequence[str] = ()) ->
         BadInput, DataError: see :func:`lth_zoo.experiment.experiment`.
     """
     return experiment(replace(recipe, controls=tuple(controls)), data)
+
+
+def fitting(
+    recipe: Recipe,
+    names: Sequence[str],
+    data: Path | None,
+    made: Callable[[str], Finder] | None = None,
+) -> tuple[dict[str, Experiment], dict[str, str]]:
+    """Return the search of every finder that suits a recipe, and why the others do not.
+
+    ``names`` are those of finders, all where none is given; the recipe's own keeps its settings,
+    ``made`` gives the others theirs (default: their defaults).
+    """
+    own, found, why = finder_name(recipe.finder), dict[str, Experiment](), dict[str, str]()
+    for name in names or registry.names("finders"):
+        try:
+            finder = made(name) if made else registry.find("finders", name)()
+            chosen = recipe.finder if name == own and made is None else finder
+            found[name] = searched(replace(recipe, finder=chosen), data)
+        except BadInput as error:
+            why[name] = str(error)
+    return found, why
 
 
 def tickets_at(one: Experiment, levels: Sequence[int]) -> list[Arm]:
