@@ -30,6 +30,7 @@ BENCHES = {
     "dynamic": "A step under a changing mask",
     "graphs": "Graph tickets",
     "generative": "Generative tickets",
+    "concrete": "Concrete ticket search",
     "selection": "Selection",
     "scores": "Scores at initialisation",
     "imp_run": "A whole IMP run",
