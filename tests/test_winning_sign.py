@@ -22,6 +22,7 @@ from lth_zoo.rewind import clone_state
 from lth_zoo.session import MASKS, RESULT, STATE, read_state
 from lth_zoo.store import Store
 from lth_zoo.train import Loop
+from lth_zoo.trials.collect import cost
 
 NORMED = "toys:custom"  # 64 - 12 - LayerNorm - 10
 
@@ -182,6 +183,11 @@ def test_rounds_train_on_at_a_constant_rate_from_the_weights_as_they_are(ran):
         assert job.config["fresh_optimizer"]
         assert "result" not in job.config["training"]
     assert level.train.config["training"]["schedule"] == "cosine"
+
+
+def test_the_last_round_is_counted_though_only_its_signs_are_used(tmp_path):
+    recipe = tiny_recipe(finder=AWS(rate=0.5, each="3"), sparsity=0.75)
+    assert cost(experiment(recipe), Store(tmp_path))["search_dense_runs"] == (1 + 3 + 3) / 12
 
 
 def test_what_may_be_left_out():

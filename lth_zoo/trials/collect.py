@@ -209,20 +209,20 @@ def machines(experiment: Experiment, store: Store) -> set[tuple[str, str, str]]:
 def cost(experiment: Experiment, store: Store) -> dict[str, float]:
     """Return what the search cost, in whole dense trainings, iterations and seconds.
 
-    ``search_dense_runs`` counts a seed's search up to its last mask, averaged over seeds;
+    ``search_dense_runs`` counts a seed's search up to its last mask and start, averaged over seeds;
     ``iterations_total`` and ``seconds_total`` count every job, controls included. A search
     that stopped early counts what it trained.
     """
     recipe = experiment.recipe
-    masks = [arm.level.masks for arm in experiment.tickets() if arm.level.masks is not None]
+    found = [(lv.masks, lv.start) for lv in (a.level for a in experiment.tickets()) if lv.masks]
     # A model's own pre-training, shared by every task and seed, is no part of the search.
     given = {j.key for j in graph(filter(None, [pretrained_start(recipe.model)]))}
-    own = [job for mask in masks for job in graph([mask]) if job.key not in given]
+    own = [job for pair in found for job in graph(pair) if job.key not in given]
     every = experiment.jobs
     return {
         "search_dense_runs": sum(_iterations(job, store) for job in own)
         / recipe.training.iterations
-        / max(1, len(masks)),
+        / max(1, len(found)),
         "iterations_total": float(sum(_iterations(job, store) for job in every)),
         "seconds_total": sum(_seconds(store.entry(job)) for job in every),
     }
