@@ -287,7 +287,8 @@ def transfer(
     Args:
         model: as in :func:`find`; not used with ``backbones``.
         sources: tasks, ``one-shot`` (the largest weights of theta_0), ``random`` (the layer
-            counts of the target's own ticket); globs such as ``glue/*`` stand for tasks.
+            counts of the target's own ticket), tasks with ``@random-labels`` (a search on
+            permuted labels); globs such as ``glue/*`` stand for tasks.
         targets: tasks; those among the sources where none are given.
         carry: what comes along besides the mask: ``mask`` nothing, ``mask+state`` the source
             ticket's trained weights, ``mask+signs`` their signs; between models that make images

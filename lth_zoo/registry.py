@@ -154,6 +154,7 @@ _ROWS: dict[str, dict[str, Any]] = {
         "alignment": "lth_zoo.studies.alignment:Alignment",
         "compare": "lth_zoo.studies.compare:Compare",
         "connectivity": "lth_zoo.studies.connectivity:Connectivity",
+        "data": "lth_zoo.studies.data:OtherData",
         "fid": "lth_zoo.studies.fid:FID",
         "finders-quick": "lth_zoo.studies.compare:FindersQuick",
         "movement": "lth_zoo.studies.movement:Movement",

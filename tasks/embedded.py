@@ -6,14 +6,16 @@ from collections.abc import Mapping
 from typing import ClassVar
 
 from lth_zoo.protocols import SPLITS, Split
-from lth_zoo.tasks.images import ImageClassification, Images, stratified
+from lth_zoo.tasks.images import Images, stratified
+from lth_zoo.tasks.variants import Varied
 
 
-class Digits(ImageClassification):
+class Digits(Varied):
     """1,797 handwritten digits of 8x8 pixels in 17 grey levels, inside scikit-learn.
 
     1,197 train, 300 validation and 300 test images, classes in proportion, always the
-    same ones. A point is three test images; the margin is two points.
+    same ones. A point is three test images; the margin is two points. Variants: @half-1,
+    @half-2, @parity, @above-4, @loops.
     """
 
     margin: ClassVar[float] = 2.0
@@ -22,6 +24,7 @@ class Digits(ImageClassification):
         "E. Alpaydin and C. Kaynak, Optical Recognition of Handwritten Digits, UCI, 1998 "
         "(the test part, as in sklearn.datasets.load_digits)"
     )
+    numerals: ClassVar[bool] = True
     shape = (1, 8, 8)
     classes = 10
     scale = 16.0

@@ -11,12 +11,13 @@ from lth_zoo.errors import DataError
 from lth_zoo.protocols import SPLITS, Signature, Split
 from lth_zoo.tasks import hub, readers
 from lth_zoo.tasks.images import ImageClassification, Images, fixed_order, stratified
+from lth_zoo.tasks.variants import Varied
 
 if TYPE_CHECKING:
     import numpy as np
 
 
-class Published(ImageClassification):
+class Published(Varied):
     """A data set with published train and test parts; validation is taken from train.
 
     Looked for below the ``data`` folder, then ``LTH_ZOO_DATA``, then ``../shared/data``, in
@@ -73,6 +74,7 @@ class MNIST(Published):
     """Handwritten digits, 28x28 grey: 55,000 train, 5,000 validation, 10,000 test."""
 
     margin: ClassVar[float] = 0.3
+    numerals: ClassVar[bool] = True
     source: ClassVar[str] = "Y. LeCun, C. Cortes and C. Burges, The MNIST database, 1998"
     folders: ClassVar = ("mnist", "MNIST/raw", "MNIST")
     hub_id: ClassVar[str] = "ylecun/mnist"
@@ -141,7 +143,7 @@ class CIFAR100(Published):
     augment: ClassVar[bool] = True
 
 
-class CIFAR10Subset(ImageClassification):
+class CIFAR10Subset(Varied):
     """A stand-in for CIFAR-10: 9,000 train, 1,000 validation, 2,000 test, local only.
 
     The first 1,000 train and 200 test images of each class, decoded from lossy JPEG files

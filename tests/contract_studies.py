@@ -8,6 +8,7 @@ from lth_zoo.finders import IMP
 from lth_zoo.studies.alignment import Alignment
 from lth_zoo.studies.compare import Compare, FindersQuick
 from lth_zoo.studies.connectivity import Connectivity
+from lth_zoo.studies.data import OtherData
 from lth_zoo.studies.movement import Movement
 from lth_zoo.studies.noise import Noise
 from lth_zoo.studies.overlap import MaskOverlap
@@ -19,6 +20,7 @@ from lth_zoo.studies.subset_sum import SubsetSum
 STUDIES: dict[str, list[tuple[Any, dict[str, Any]]]] = {
     "compare": [(Compare(finders=("one-shot", "random-mask"), sparsities=(0.5, 0.8)), {})],
     "finders-quick": [(FindersQuick(finders=("random-mask",)), {"sparsity": 0.5})],
+    "data": [(OtherData(carries=("mask", "mask+signs")), {"sparsity": 0.5})],
     "fid": [],  # it needs the file of a network: test_study_fid.py makes one
     "subset-sum": [(SubsetSum(samples=(4, 9)), {"model": "lenet-5-samex0.5"})],
     "movement": [(Movement(criteria=("sanh",)), {"sparsity": 0.5, "finder": IMP(rate=0.3)})],

@@ -116,7 +116,8 @@ def test_rows_sum_to_one_where_they_are_not_empty():
         ("digits-knn@", "expected, once each"),
         ("karate@random-1", "suffix @random-1"),
         ("pyg/WikiCS@random-1@split-1", "expected one"),
-        ("digits@random-1", "has no variants"),
+        ("digits@random-1", "unknown variant of 'digits' 'random-1'.*half-1"),
+        ("glue/cola@random-1", "has no variants"),
         ("planetoid/coar@random-1", "unknown task"),
     ],
 )

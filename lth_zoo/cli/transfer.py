@@ -41,7 +41,8 @@ class Transfer(WithRecipe):
 
     from_: Annotated[tuple[str, ...], tyro.conf.arg(name="from")] = ()
     """Sources: tasks (globs such as 'glue/*' too), one-shot (the largest weights of theta_0),
-    random (the layer counts of the target's own ticket)."""
+    random (the layer counts of the target's own ticket), TASK@random-labels (a search on permuted
+    labels)."""
     to: tuple[str, ...] = ()
     """Targets: tasks (default: those among the sources)."""
     carry: Literal["mask", "mask+state", "mask+signs", "mask+start"] = "mask"

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ..recipe import Recipe
     from ..report.figures import Picture
     from ..report.tables import Table
-    from ..store import Entry
+    from ..store import Entry, Store
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,8 @@ class Probe:
 class Measured:
     """What a probe found: the job's ``result.json``, and its entry for what else it wrote.
 
-    ``seconds`` is what the job took, ``cost`` that and all it rests on, each job once.
+    ``seconds`` is what the job took, ``cost`` that and all it rests on, each job once. ``store``
+    has what it rests on.
     """
 
     of: Mapping[str, Any]
@@ -42,6 +43,7 @@ class Measured:
     entry: Entry
     seconds: float = 0.0
     cost: float = 0.0
+    store: Store | None = None
 
 
 @dataclass(frozen=True)

@@ -101,7 +101,7 @@ def _measured(probe: Probe, store: Store, took: Callable[[str, str], float]) -> 
         return None
     taken = {job.key: took(job.kind, job.key) for job in graph([probe.job])}
     result = entry.json() if RESULT in entry else {}
-    return Measured(probe.of, result, entry, taken[probe.job.key], sum(taken.values()))
+    return Measured(probe.of, result, entry, taken[probe.job.key], sum(taken.values()), store)
 
 
 def _seconds(store: Store, kind: str, key: str) -> float:

@@ -48,7 +48,7 @@ def collect_transfer(
         notes=(*matrix.footing.notes, *_kept_note(found), *_machine_note(entries)),
         cost={
             "jobs": float(len(jobs)),
-            "searches": float(len(matrix.fingerprints) * len(matrix.recipe.seeds)),
+            "searches": float(matrix.searches),
             "iterations_total": float(sum(map(iterations_of, jobs))),
             "seconds_total": sum(float(e.manifest["record"]["seconds"]) for e in entries),
         },

@@ -87,6 +87,11 @@ class TransferStudy:
         every = self.experiments.items()
         return {(name, arm.seed): arm for name, one in every for arm in one.tickets()}
 
+    @property
+    def searches(self) -> int:
+        """How many tickets are searched for."""
+        return len(self.fingerprints) * len(self.recipe.seeds)
+
     def chain(self, name: str, seed: int) -> Chain:
         """Return what builds jobs of a search and seed."""
         return Chain(self.experiments[name].recipe, seed, self.fingerprints[name])
