@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from ..allocate import Scope
 from ..chain import Chain
-from ..jobs import Level
-from ..protocols import Finder
+from ..jobs import Job
 from .amounts import at_least
+from .at_start import AtStart
 from .snip import EXAMPLES, batches_of
 
 
 @dataclass(frozen=True)
-class FORCE(Finder):
+class FORCE(AtStart):
     """Sparsify step by step by SNIP's score after pruning (de Jorge et al. 2021)."""
 
     variant: Literal["force", "iterative-snip"] = "force"
@@ -42,19 +42,15 @@ class FORCE(Finder):
     def __post_init__(self) -> None:
         at_least(self, 1, "rounds", "examples")
 
-    def search(self, chain: Chain) -> Iterator[Level]:
-        """Yield the dense level and the one of the start that was scored in rounds."""
-        dense = chain.dense(self.rewind)
-        yield dense
-        if chain.density < 1:
-            masks = chain.rounds(
-                dense.start,
-                self.rounds,
-                schedule=self.schedule,
-                nested=self.variant == "iterative-snip",
-                density=chain.density,
-                score="snip",
-                scope=self.scope,
-                reads=batches_of(self.examples),
-            )
-            yield chain.retrain(self.rewind, dense.start, masks, 1)
+    def masks(self, chain: Chain, start: Job) -> Job:
+        """Return the job of the mask, scored in rounds."""
+        return chain.rounds(
+            start,
+            self.rounds,
+            schedule=self.schedule,
+            nested=self.variant == "iterative-snip",
+            density=chain.density,
+            score="snip",
+            scope=self.scope,
+            reads=batches_of(self.examples),
+        )

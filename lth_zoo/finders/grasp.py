@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
 from ..allocate import Scope
 from ..chain import Chain
 from ..errors import BadInput
-from ..jobs import Level
-from ..protocols import Finder
+from ..jobs import Job
 from .amounts import at_least
+from .at_start import AtStart
 
 
 @dataclass(frozen=True)
-class GraSP(Finder):
+class GraSP(AtStart):
     """Keep the weights whose removal would cost gradient flow (Wang et al. 2020)."""
 
     samples_per_class: int = 10
@@ -42,22 +42,18 @@ class GraSP(Finder):
         if not 0 < self.temperature < float("inf"):
             raise BadInput(f"finder.temperature is {self.temperature}; it must be above 0")
 
-    def search(self, chain: Chain) -> Iterator[Level]:
-        """Yield the dense level and the one of the scored start."""
-        dense = chain.dense(self.rewind)
-        yield dense
-        if chain.density < 1:
-            masks = chain.prune(
-                dense.start,
-                None,
-                density=chain.density,
-                score="grasp",
-                scope=self.scope,
-                start=dense.start,
-                reads={
-                    "per_class": self.samples_per_class,
-                    "parts": self.parts,
-                    "temperature": self.temperature,
-                },
-            )
-            yield chain.retrain(self.rewind, dense.start, masks, 1)
+    def masks(self, chain: Chain, start: Job) -> Job:
+        """Return the job of the mask, scored by a few examples of each class."""
+        return chain.prune(
+            start,
+            None,
+            density=chain.density,
+            score="grasp",
+            scope=self.scope,
+            start=start,
+            reads={
+                "per_class": self.samples_per_class,
+                "parts": self.parts,
+                "temperature": self.temperature,
+            },
+        )

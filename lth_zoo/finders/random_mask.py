@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
 from ..allocate import Scope
 from ..chain import Chain
-from ..jobs import Level
-from ..protocols import Finder
+from ..jobs import Job
+from .at_start import AtStart
 
 
 @dataclass(frozen=True)
-class RandomMask(Finder):
+class RandomMask(AtStart):
     """Keep random weights, another draw each seed, by given shares of the layers."""
 
     scope: Scope = "erk"
@@ -30,17 +30,13 @@ class RandomMask(Finder):
         "train": "the recipe's training",
     }
 
-    def search(self, chain: Chain) -> Iterator[Level]:
-        """Yield the dense level and the one of the random mask."""
-        dense = chain.dense(self.rewind)
-        yield dense
-        if chain.density < 1:
-            masks = chain.prune(
-                dense.start,
-                None,
-                density=chain.density,
-                score="random",
-                scope=self.scope,
-                start=dense.start,
-            )
-            yield chain.retrain(self.rewind, dense.start, masks, 1)
+    def masks(self, chain: Chain, start: Job) -> Job:
+        """Return the job of the mask, drawn at random."""
+        return chain.prune(
+            start,
+            None,
+            density=chain.density,
+            score="random",
+            scope=self.scope,
+            start=start,
+        )

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
 from ..allocate import Scope
 from ..chain import Chain
-from ..jobs import Level
-from ..protocols import Finder
+from ..jobs import Job
 from .amounts import at_least
+from .at_start import AtStart
 
 #: Examples a batch where nothing is said of it: what a prune job reads anyway.
 EXAMPLES = 100
 
 
 @dataclass(frozen=True)
-class SNIP(Finder):
+class SNIP(AtStart):
     """Keep the connections that the loss of one mini-batch depends on most (Lee et al. 2019)."""
 
     examples: int = EXAMPLES
@@ -38,21 +38,17 @@ class SNIP(Finder):
     def __post_init__(self) -> None:
         at_least(self, 1, "examples")
 
-    def search(self, chain: Chain) -> Iterator[Level]:
-        """Yield the dense level and the one of the scored start."""
-        dense = chain.dense(self.rewind)
-        yield dense
-        if chain.density < 1:
-            masks = chain.prune(
-                dense.start,
-                None,
-                density=chain.density,
-                score="snip",
-                scope=self.scope,
-                start=dense.start,
-                reads=batches_of(self.examples),
-            )
-            yield chain.retrain(self.rewind, dense.start, masks, 1)
+    def masks(self, chain: Chain, start: Job) -> Job:
+        """Return the job of the mask, scored by one mini-batch."""
+        return chain.prune(
+            start,
+            None,
+            density=chain.density,
+            score="snip",
+            scope=self.scope,
+            start=start,
+            reads=batches_of(self.examples),
+        )
 
 
 def batches_of(examples: int) -> dict[str, int]:

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from ..allocate import Scope
 from ..chain import Chain
-from ..jobs import Level
-from ..protocols import Finder
+from ..jobs import Job
 from .amounts import at_least
+from .at_start import AtStart
 
 
 @dataclass(frozen=True)
-class SynFlow(Finder):
+class SynFlow(AtStart):
     """Keep what carries the flow of an input of ones, in many small steps (Tanaka et al. 2020)."""
 
     rounds: int = 100
@@ -37,18 +37,14 @@ class SynFlow(Finder):
     def __post_init__(self) -> None:
         at_least(self, 1, "rounds")
 
-    def search(self, chain: Chain) -> Iterator[Level]:
-        """Yield the dense level and the one of the start that was scored in rounds."""
-        dense = chain.dense(self.rewind)
-        yield dense
-        if chain.density < 1:
-            masks = chain.rounds(
-                dense.start,
-                self.rounds,
-                schedule=self.schedule,
-                nested=True,
-                density=chain.density,
-                score="synflow",
-                scope=self.scope,
-            )
-            yield chain.retrain(self.rewind, dense.start, masks, 1)
+    def masks(self, chain: Chain, start: Job) -> Job:
+        """Return the job of the mask, scored in rounds."""
+        return chain.rounds(
+            start,
+            self.rounds,
+            schedule=self.schedule,
+            nested=True,
+            density=chain.density,
+            score="synflow",
+            scope=self.scope,
+        )
