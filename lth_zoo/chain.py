@@ -275,6 +275,7 @@ class Chain:
         Raises:
             BadInput: such a control, and no dense run at hand.
         """
+        level = self.restarted(level)
         assert level.masks is not None
         assert level.train is not None
         holds = "start" if changes == "init" else changes
@@ -293,6 +294,17 @@ class Chain:
             whole = self.again(level.train, start, masks, begin=0, fresh_optimizer=True)
             return Level(level.index, start, masks, whole)
         return Level(level.index, start, masks, self.again(level.train, start, masks))
+
+    def restarted(self, level: Level) -> Level:
+        """Return a level as its controls train it.
+
+        Where the weights grew under the ticket's own masks, all others are 0: under another mask
+        such a state is no network. Its controls train from the initial state, the whole training.
+        """
+        if level.start.kind != "dynamic":
+            return level
+        start = self.initial()
+        return Level(level.index, start, level.masks, self.train(start, level.masks))
 
     def again(self, train: Job, start: Job, masks: Job, **changed: Any) -> Job:
         """Return the same training from another start under other masks; keeps metrics alone."""

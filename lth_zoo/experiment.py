@@ -302,5 +302,6 @@ def _controlled(
     masks = others[level.index].masks
     if masks is None:
         return others[level.index]
+    level = chain.restarted(level)
     assert level.train is not None
     return Level(level.index, level.start, masks, chain.again(level.train, level.start, masks))

@@ -358,6 +358,18 @@ def test_the_network_is_measured_as_it_is_or_its_mask_from_the_start(tmp_path):
         assert measured["iterations"] == (0 if rewind == "none=0" else 12)
 
 
+def test_controls_of_a_grown_network_train_from_the_start_the_whole_training():
+    finder = RigL(every="2")
+    names = ("shuffle", "reinit", "random-labels")
+    one = experiment(tiny_recipe(finder=finder, sparsity=0.5, controls=names))
+    (ticket,) = one.tickets()
+    assert ticket.goal.config["begin"] == ticket.goal.config["end"] == 12
+    for arm in (a for a in one.arms if a.name in names):
+        assert (arm.goal.config["begin"], arm.goal.config["end"]) == (0, 12)
+        assert arm.goal.inputs["start"].kind in ("init", "control")
+        assert arm.goal.inputs["masks"] != ticket.level.masks or arm.name == "reinit"
+
+
 @pytest.mark.parametrize(
     ("finder", "fields", "message"),
     [
