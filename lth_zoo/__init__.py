@@ -19,6 +19,7 @@ if TYPE_CHECKING:  # for editors and type checkers; at run time `__getattr__` do
     from .integrations.trainer import LotteryTicketCallback as LotteryTicketCallback
     from .masks import Masks as Masks
     from .recipe import Recipe as Recipe
+    from .sanity import battery as battery
     from .studies.run import study as study
     from .ticket import Ticket as Ticket
 
@@ -29,6 +30,7 @@ _HOMES = {
     "Masks": "masks",
     "Recipe": "recipe",
     "Ticket": "ticket",
+    "battery": "sanity",
     "find": "api",
     "study": "studies.run",
     "transfer": "api",

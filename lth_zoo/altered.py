@@ -1,8 +1,9 @@
-"""Tasks whose training part is altered: a share of it, or with permuted labels."""
+"""Tasks whose training part is altered: a share of it, or with permuted labels or pixels."""
 
 from __future__ import annotations
 
 import copy
+import math
 from typing import TYPE_CHECKING, Any
 
 from .errors import BadInput
@@ -59,3 +60,57 @@ def with_random_labels(task: Task, seed: int) -> Task:
 
     corrupted.batch = batch  # type: ignore[method-assign]
     return corrupted
+
+
+#: How many orders of pixels there are at most, and how many numbers they may hold together.
+ORDERS, NUMBERS = 1024, 2**22
+
+
+def with_random_pixels(task: Task, seed: int) -> Task:
+    """Return the task with the pixels of every training image in an order of its own.
+
+    The channels of a pixel stay together; inputs that are no images have their features in
+    another order. Images share an order where there are more than 1024 of them.
+
+    Raises:
+        BadInput: the inputs are no one tensor of the task's shape.
+    """
+    import torch
+
+    check_pixels(task)
+    places = math.prod(task.signature.input[-2:])
+    count = min(task.size("train"), ORDERS, max(1, NUMBERS // places))
+    draws = torch.rand(count, places, generator=generator(seed, "data", "random-pixels"))
+    orders = draws.argsort(1)
+    corrupted, plain = copy.copy(task), task.batch
+
+    def batch(split: Split, indices: Tensor, rng: torch.Generator | None = None) -> Any:
+        inputs, targets = plain(split, indices, rng)
+        if split != "train":
+            return inputs, targets
+        order = orders[indices.cpu() % count].to(inputs.device)
+        flat = inputs.reshape(len(inputs), -1, places)
+        moved = flat.gather(2, order[:, None].expand_as(flat))
+        return moved.reshape(inputs.shape), targets
+
+    corrupted.batch = batch  # type: ignore[method-assign]
+    return corrupted
+
+
+def check_pixels(task: Task) -> None:
+    """Assert that a task has labels, and inputs whose pixels may change places.
+
+    Raises:
+        BadInput: it has not.
+    """
+    import torch
+
+    if task.labelled and task.graph() is None:
+        inputs = task.batch("train", torch.arange(1))[0]
+        shape = tuple(getattr(inputs, "shape", ()))[1:]
+        if shape == tuple(task.signature.input) and inputs.is_floating_point():
+            return
+    raise BadInput(
+        f"control 'random-pixels' permutes labels and pixels, and {task.name!r} is no "
+        "classification of images"
+    )

@@ -287,6 +287,8 @@ class Chain:
             if dense is None or dense.train is None:
                 raise BadInput(f"control {name!r} reads the trained dense network: none is at hand")
             inputs["trained"] = dense.train
+        if getattr(registry.find("controls", name), "needs_initial", False):
+            inputs["init"] = self.initial()
         job = Job("control", config, inputs)
         masks = level.masks if holds == "start" else job
         start = level.start if holds == "masks" else job

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from .chain import Chain
 from .coverage import covered_of, pools_of
 from .errors import BadInput
-from .jobs import Level
+from .jobs import Level, graph, iterations_of
 from .protocols import Signature, adapter_of
 from .recipe import finder_name
 from .seeds import generator, seeded
@@ -41,8 +41,8 @@ class Draft:
     """A ticket in memory as a control sees it.
 
     ``state`` is the full state the ticket starts from, pruned positions included; ``fresh()``
-    returns a newly initialised one, ``trained()`` that of the dense run at its end, and
-    ``order()`` the prunable tensors from the input to the output.
+    returns a newly initialised one, ``initial()`` and ``trained()`` those of the dense run at its
+    beginning and end, and ``order()`` the prunable tensors from the input to the output.
     """
 
     masks: Masks
@@ -50,6 +50,7 @@ class Draft:
     fresh: Callable[[], Mapping[str, Tensor]]
     trained: Callable[[], Mapping[str, Tensor]] = dict
     order: Callable[[], Sequence[str]] = tuple
+    initial: Callable[[], Mapping[str, Tensor]] = dict
 
     @property
     def density(self) -> Fraction:
@@ -62,17 +63,20 @@ def changes(
     *,
     graph: bool = False,
     trained: bool = False,
+    initial: bool = False,
 ) -> Callable[[F], F]:
     """Declare what a control changes, so that only that is stored (default: ``both``).
 
     ``start`` keeps the ticket's place in the schedule; ``init`` is a start that has seen no
     training, and is trained whole; ``model`` is another network in the ticket's place. ``graph``
-    marks a control of tickets with edges, ``trained`` one that reads the trained dense network.
+    marks a control of tickets with edges, ``trained`` one that reads the trained dense network,
+    ``initial`` one that reads its initial state.
     """
 
     def mark(control: F) -> F:
         control.changes, control.needs_graph = what, graph  # type: ignore[attr-defined]
         control.needs_trained = trained  # type: ignore[attr-defined]
+        control.needs_initial = initial  # type: ignore[attr-defined]
         return control
 
     return mark
@@ -156,6 +160,40 @@ def random_scores(chain: Chain) -> Chain:
 def random_labels(chain: Chain) -> Chain:
     """Search on permuted training labels, then train on the true ones (Su et al. 2020)."""
     return chain.corrupted(labels="random")
+
+
+@changes("search")
+def random_pixels(chain: Chain) -> Chain:
+    """Search on permuted labels and shuffled pixels, then train on the data (Su et al. 2020)."""
+    return chain.corrupted(labels="random-pixels")
+
+
+@changes("search")
+def half_data(chain: Chain) -> Chain:
+    """Search on half of the training part, then train on all of it (Su et al. 2020)."""
+    share = chain.recipe.data_fraction / 2
+    return replace(chain, recipe=replace(chain.recipe, data_fraction=share))
+
+
+@changes("model")
+def equal_compute(chain: Chain, level: Level, signature: Signature) -> Level:  # noqa: ARG001
+    """Train the dense network for as many iterations as the ticket's search and training took.
+
+    Counted as planned, each job once; a step of a sparse network counts as one of the dense one.
+    The schedule is stretched: its milestones and warm-up move along.
+    """
+    assert level.train is not None
+    training, total = chain.recipe.training, sum(map(iterations_of, graph([level.train])))
+    scale = Fraction(total, training.iterations)
+    longer = replace(
+        training,
+        iterations=max(1, total),
+        milestones=tuple(round(m * scale) for m in training.milestones),
+        warmup=round(training.warmup * scale),
+    )
+    whole = replace(chain, recipe=replace(chain.recipe, training=longer))
+    start = whole.initial()
+    return Level(level.index, start, None, whole.train(start, keep="metrics"))
 
 
 @changes("model")

@@ -10,6 +10,7 @@ from typing import Any
 
 from . import registry
 from .allocate import Pool, exact
+from .altered import check_pixels, portion
 from .chain import Chain
 from .channels import check_channels
 from .concrete import check_concrete
@@ -140,6 +141,10 @@ def _check_arms(recipe: Recipe, task: Task, adapter: Adapter) -> None:
     """Raise if the recipe asks for what this task or start does not have."""
     if "random-labels" in recipe.controls and not task.labelled:
         raise BadInput(f"control 'random-labels' permutes labels, and {recipe.task!r} has none")
+    if "random-pixels" in recipe.controls:
+        check_pixels(task)
+    if "half-data" in recipe.controls:
+        portion(task, 0.5)
     if task.graph() is not None and not adapter.graphs:
         raise BadInput(
             f"task {recipe.task!r} is on a graph, and model {recipe.model!r} reads none: choose a "

@@ -11,7 +11,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from . import registry
-from .altered import with_random_labels
+from .altered import with_random_labels, with_random_pixels
 from .best import Best
 from .carry import tied
 from .compact import Plan, expand, made_compact, narrow
@@ -180,12 +180,14 @@ def trained(
 def learned(session: Session, masks: Masks | None = None) -> Task:
     """Return the task a job trains on, on what masks leave of its graph.
 
-    That is its own, or with permuted labels in a corrupted search: those of the graph that is
-    left; or with losses that a teacher has a part in, or under norms that fade at random.
+    That is its own, or with permuted labels (and pixels) in a corrupted search: those of the
+    graph that is left; or with losses that a teacher has a part in, or under norms that fade.
     """
     task = restricted(session.task, masks)
-    if session.config.get("labels") == "random":
+    if labels := session.config.get("labels"):
         task = with_random_labels(task, session.config["seed"])
+        if labels == "random-pixels":
+            task = with_random_pixels(task, session.config["seed"])
     elif "teacher" in session.job.inputs:
         teacher = session.build()
         teacher.load_state_dict(session.snapshot("teacher").state)
@@ -263,6 +265,7 @@ def control(session: Session) -> None:
         fresh=lambda: _fresh(session, masks),
         trained=lambda: session.snapshot("trained").state,
         order=lambda: tuple(session.adapter.prunable(session.build())),
+        initial=lambda: session.snapshot("init").state,
     )
     changed = registry.find("controls", config["name"])(draft, config["seed"])
     if config["changes"] != "start":
@@ -312,6 +315,8 @@ KINDS: dict[str, tuple[Callable[[Session], None] | str, tuple[str, ...]]] = {
     "fid": ("lth_zoo.probes.inception:fid_job", (RESULT,)),
     "attack": ("lth_zoo.probes.robustness:attack_job", (RESULT,)),
     "attack-transfer": ("lth_zoo.probes.robustness:transfer_job", (RESULT,)),
+    "integrity": ("lth_zoo.probes.soundness:integrity_job", (RESULT,)),
+    "paths": ("lth_zoo.probes.soundness:paths_job", (RESULT,)),
     "noise": ("lth_zoo.probes.noise:noise_job", (STATE,)),
     "dynamic": ("lth_zoo.dynamic:dynamic_job", (MASKS, STATE)),
     "subset-sum": ("lth_zoo.probes.subset_sum:subset_sum_job", (RESULT,)),

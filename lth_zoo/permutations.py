@@ -41,14 +41,14 @@ def permutable(
     reader is given, or in what the module ``output`` returns.
     """
     state = model.state_dict()
-    count = state[f"{made[0]}.weight"].shape[_axis(model, made[0])]
+    count = state[f"{made[0]}.weight"].shape[output_axis(model, made[0])]
     parts = []
     for module in made:
         for name in (n for n in state if n.rpartition(".")[0] == module and state[n].dim()):
-            axis = _axis(model, module) if state[name].dim() > 1 else 0
+            axis = output_axis(model, module) if state[name].dim() > 1 else 0
             parts.append(Part(name, axis, state[name].shape[axis] // count))
     for module in read:
-        name, axis = f"{module}.weight", 1 - _axis(model, module)
+        name, axis = f"{module}.weight", 1 - output_axis(model, module)
         parts.append(Part(name, axis, state[name].shape[axis] // count))
     if output:
         return Permutable(output, "output", count, tuple(parts))
@@ -83,6 +83,6 @@ def _places(part: Part, order: Tensor) -> Tensor:
     return (order[:, None] * part.width + torch.arange(part.width)).reshape(-1)
 
 
-def _axis(model: nn.Module, module: str) -> int:
+def output_axis(model: nn.Module, module: str) -> int:
     """Return the axis of a layer's outputs in its weight."""
     return 1 if getattr(model.get_submodule(module), "transposed", False) else 0

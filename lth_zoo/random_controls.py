@@ -47,7 +47,23 @@ def hybrid(draft: Draft, seed: int) -> Draft:  # noqa: ARG001 - nothing is drawn
 @changes("masks")
 def one_shot(draft: Draft, seed: int) -> Draft:  # noqa: ARG001 - nothing is drawn
     """Keep the largest weights of the start: no training at all (Chen et al. 2020, theta_0)."""
-    scores = {n: draft.state[n].abs() for n in draft.masks.weights}
+    return _largest(draft, draft.state)
+
+
+@changes("masks", initial=True)
+def one_shot_init(draft: Draft, seed: int) -> Draft:  # noqa: ARG001 - nothing is drawn
+    """Keep the largest weights of theta_0, whatever state the ticket is rewound to."""
+    return _largest(draft, draft.initial())
+
+
+@changes("masks", trained=True)
+def one_shot_trained(draft: Draft, seed: int) -> Draft:  # noqa: ARG001 - nothing is drawn
+    """Keep the largest weights of the dense network at its end: no rounds, no other score."""
+    return _largest(draft, draft.trained())
+
+
+def _largest(draft: Draft, state: Mapping[str, Tensor]) -> Draft:
+    scores = {n: state[n].abs() for n in draft.masks.weights}
     return replace(draft, masks=_selected(draft, scores, "global"))
 
 

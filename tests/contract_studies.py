@@ -6,6 +6,7 @@ from typing import Any
 
 from lth_zoo.finders import IMP
 from lth_zoo.studies.alignment import Alignment
+from lth_zoo.studies.battery import Battery
 from lth_zoo.studies.compare import Compare, FindersQuick
 from lth_zoo.studies.connectivity import Connectivity
 from lth_zoo.studies.data import OtherData
@@ -28,6 +29,7 @@ STUDIES: dict[str, list[tuple[Any, dict[str, Any]]]] = {
     "alignment": [
         (Alignment(points=("init", "step=4"), batches=2), {"sparsity": 0.5}),
     ],
+    "battery": [(Battery(steps=2), {"sparsity": 0.5, "finder": IMP(rate=0.5)})],
     "connectivity": [
         (Connectivity(points=("step=4",), alphas=3), {"sparsity": 0.5}),
     ],

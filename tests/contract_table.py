@@ -196,7 +196,11 @@ CONTROLS: dict[str, str] = {
     "shuffle-blocks": "mask",
     "inverted": "total and start",
     "random-scores": "total and start",
+    "one-shot-init": "total and start",
+    "one-shot-trained": "total and start",
     "random-labels": "total and start",
+    "random-pixels": "total and start",
+    "half-data": "total and start",
 }
 
 #: The controls of tickets with edges -> which of the ticket's two halves each leaves as it is.
@@ -207,8 +211,9 @@ GRAPH_CONTROLS: dict[str, str] = {
     "weights-only": "weights",
 }
 
-#: The control that is another network -> what it shares with the ticket: test_equal_size.py.
-MODEL_CONTROLS: dict[str, str] = {"equal-size": "parameters"}
+#: The control that is another network -> what it shares with the ticket: test_equal_size.py,
+#: test_battery.py.
+MODEL_CONTROLS: dict[str, str] = {"equal-size": "parameters", "equal-compute": "iterations"}
 
 TABLE: dict[str, dict[str, Any]] = {
     "adapters": ADAPTERS,

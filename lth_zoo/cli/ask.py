@@ -48,19 +48,22 @@ def ask(name: str, args: Sequence[str]) -> int:
         *(options.study, options.recipe, Store(options.store), execution_of(options)),
         *(workers_of(options), Bar(f"{name}: {options.recipe.title}"), options.out),
     )
-    answer = {
-        "study": name,
-        "settings": asdict(options.study),
+    answer = {"study": name, "settings": asdict(options.study), **asked(found)}
+    emit(answer, options.json, say_asked(found))
+    from . import FAILED
+
+    return FAILED if found.outcome.failed else 0
+
+
+def asked(found: Studied) -> dict[str, Any]:
+    """Return a study that ran as plain data: what it found, where its page is, what failed."""
+    return {
         "run": found.id,
         "findings": list(found.answer.findings) if found.answer else [],
         "answer": found.answer.data if found.answer else None,
         "page": None if found.page is None else str(found.page),
         "failed": _failures(found),
     }
-    emit(answer, options.json, _say(found))
-    from . import FAILED
-
-    return FAILED if found.outcome.failed else 0
 
 
 def _failures(found: Studied) -> list[dict[str, str]]:
@@ -75,7 +78,8 @@ def _failures(found: Studied) -> list[dict[str, str]]:
     ]
 
 
-def _say(found: Studied) -> list[Any]:
+def say_asked(found: Studied) -> list[Any]:
+    """Return the parts to print of a study that ran."""
     from ..report.tables import Table, to_text
     from .progress import clock
 

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 class Dots:
     """One panel: series -> row -> (mean, sd); ``lines`` are drawn across all rows, with their sd.
 
-    ``ticks`` are what chance gives: series -> row -> value, a small upright stroke.
+    ``ticks`` are what chance gives: series -> row -> value, a small upright stroke. ``apart`` sets
+    the series of a row side by side; where each row is of one series they stand on its line.
     """
 
     across: str
@@ -27,6 +28,7 @@ class Dots:
     lines: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     ticks: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     title: str = ""
+    apart: bool = True
 
 
 def dots_picture(
@@ -42,7 +44,7 @@ def dots_picture(
     ``arms`` are the labels in the order of their colours; those of the panels by default.
     """
     labels = [*arms, *(label for p in panels for label in (*p.lines, *p.series))]
-    height = max(len(panel.series) for panel in panels)
+    height = max(len(panel.series) if panel.apart else 1 for panel in panels)
 
     def draw(figure: Figure, theme: Theme) -> None:
         figure.set_size_inches(WIDTH, 1.4 + (0.14 + 0.13 * height) * len(rows))
@@ -65,7 +67,7 @@ def _panel(
     for label, (mean, sd) in panel.lines.items():
         axes.axvline(mean, color=look[label].colour, ls="--", lw=1.2, label=label)
         axes.axvspan(mean - sd, mean + sd, color=look[label].colour, alpha=0.12, lw=0)
-    step = 0.6 / max(1, len(panel.series))
+    step = 0.6 / max(1, len(panel.series)) if panel.apart else 0.0
     strokes: list[tuple[float, float]] = []
     for index, (label, values) in enumerate(panel.series.items()):
         shift = (index - (len(panel.series) - 1) / 2) * step
