@@ -317,6 +317,7 @@ KINDS: dict[str, tuple[Callable[[Session], None] | str, tuple[str, ...]]] = {
     "attack-transfer": ("lth_zoo.probes.robustness:transfer_job", (RESULT,)),
     "integrity": ("lth_zoo.probes.soundness:integrity_job", (RESULT,)),
     "paths": ("lth_zoo.probes.soundness:paths_job", (RESULT,)),
+    "head": ("lth_zoo.probes.heads:head_job", (RESULT,)),
     "noise": ("lth_zoo.probes.noise:noise_job", (STATE,)),
     "dynamic": ("lth_zoo.dynamic:dynamic_job", (MASKS, STATE)),
     "subset-sum": ("lth_zoo.probes.subset_sum:subset_sum_job", (RESULT,)),

@@ -169,6 +169,7 @@ _ROWS: dict[str, dict[str, Any]] = {
         "planted": "lth_zoo.studies.planted:Planted",
         "robustness": "lth_zoo.studies.robustness:Robustness",
         "subset-sum": "lth_zoo.studies.subset_sum:SubsetSum",
+        "universal": "lth_zoo.studies.universal:Universal",
     },
 }
 

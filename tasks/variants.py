@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from lth_zoo.errors import unknown
-from lth_zoo.protocols import Split
+from lth_zoo.protocols import Signature, Split
 from lth_zoo.tasks.images import ImageClassification, Images, stratified
 
 #: Halves of the training part, after those of CIFAR-10 in Morcos et al. 2019 (arXiv:1906.02773).
@@ -39,13 +39,18 @@ class Varied(ImageClassification):
         known = self.known_variants()
         if at and self.variant not in known:
             raise unknown(f"variant of {plain!r}", self.variant, known)
-        if self.variant in QUESTIONS:
-            self.classes = max(QUESTIONS[self.variant]) + 1
 
     @classmethod
     def known_variants(cls) -> tuple[str, ...]:
         """Return what may stand after ``@``."""
         return (*HALVES, *(QUESTIONS if cls.numerals else ()))
+
+    @property
+    def signature(self) -> Signature:
+        """Shape of an image, and the number of answers to what is asked of it."""
+        plain = super().signature
+        asked = QUESTIONS.get(self.variant)
+        return replace(plain, output=max(asked) + 1) if asked else plain
 
     @cached_property
     def splits(self) -> dict[Split, Images]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from lth_zoo.finders import IMP
+from lth_zoo.finders import IMP, EdgePopup
 from lth_zoo.studies.alignment import Alignment
 from lth_zoo.studies.battery import Battery
 from lth_zoo.studies.compare import Compare, FindersQuick
@@ -16,6 +16,7 @@ from lth_zoo.studies.overlap import MaskOverlap
 from lth_zoo.studies.planted import Planted
 from lth_zoo.studies.robustness import Robustness
 from lth_zoo.studies.subset_sum import SubsetSum
+from lth_zoo.studies.universal import Universal
 
 #: study -> (its settings, fields of the tiny recipe it runs on)
 STUDIES: dict[str, list[tuple[Any, dict[str, Any]]]] = {
@@ -37,6 +38,9 @@ STUDIES: dict[str, list[tuple[Any, dict[str, Any]]]] = {
         (Robustness(eps=(0.1,), steps=2, restarts=1, examples=40, stops=(0.5,)), {"sparsity": 0.2})
     ],
     "noise": [(Noise(sigmas=(0.0, 1.0), signs=("free", "kept")), {"sparsity": 0.5})],
+    "universal": [
+        (Universal(targets=("digits", "digits@parity")), {"sparsity": 0.5, "finder": EdgePopup()})
+    ],
     "planted": [
         (
             Planted(tasks=("circle", "relu"), finders=("one-shot", "imp"), rounds=2),

@@ -69,6 +69,7 @@ RECIPES: dict[str, tuple[str, int]] = {
     "minilm-glue": ("7a92d26ad020f3b5", 150),
     "planted": ("da408699db81b9cb", 78),
     "quick": ("d6125eda646d9407", 360),
+    "quick-popup": ("0dd16c277aaa6fc9", 30),
     "quick-conv": ("86cf076379135f98", 315),
     "resgcn-arxiv": ("341c5a863a52ea3c", 126),
     "resnet20-cifar10": ("5d4a6acf5df2eb25", 339),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import image_files
 import pytest
 import torch
 from toys import HERE, tiny_recipe
@@ -52,6 +53,13 @@ def test_questions_are_of_the_numerals():
     assert [int(loops.labels("test")[labels == k][0]) for k in (0, 1, 4, 8, 9)] == [1, 0, 1, 2, 1]
     with pytest.raises(BadInput, match=r"variant of 'cifar10' 'parity'.*half-1"):
         task_of("cifar10@parity")
+
+
+def test_a_question_is_read_from_published_files_too(tmp_path):
+    image_files.write_idx(tmp_path / "mnist", image_files.arrays(image_files.GREY))
+    whole, odd = (image_files.SmallMNIST(f"mnist{at}", tmp_path) for at in ("", "@parity"))
+    assert odd.labels("test").equal(whole.labels("test") % 2)
+    assert (odd.signature.output, whole.signature.output) == (2, 10)
 
 
 # -- sources on permuted labels --------------------------------------------------------------------
