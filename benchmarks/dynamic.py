@@ -14,9 +14,9 @@ from typing import Any
 from measure import Row, compared, interleaved
 from step import Case, Clock, images
 
-from lth_zoo.dynamic_hooks import Rewiring, Rigging
 from lth_zoo.protocols import Signature, adapter_of, default_prunable
 from lth_zoo.recipe import Training
+from lth_zoo.searches.dynamic_hooks import Rewiring, Rigging
 from lth_zoo.train import Loop
 
 PERIOD, WARM, ROUNDS = 100, 2, 5

@@ -22,7 +22,7 @@ from lth_zoo.compact import compact
 from lth_zoo.masks import Masks
 from lth_zoo.protocols import Objective, Signature, adapter_of, default_prunable, task_of
 from lth_zoo.recipe import Training
-from lth_zoo.structured import keep_units, shares_of, spread
+from lth_zoo.searches.structured import keep_units, shares_of, spread
 
 IMAGE = (1, 28, 28)
 

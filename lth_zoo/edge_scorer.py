@@ -1,6 +1,6 @@
 """A network that scores the edges of any graph with the same features: ICPG's learned pruner.
 
-The job that learned one (:mod:`lth_zoo.scorer_search`) wrote it beside its masks. So::
+The job that learned one (:mod:`lth_zoo.searches.scorer_search`) wrote it beside its masks. So::
 
     scorer = lz.edge_scorer.load(ticket)          # or of a file that scorer.save(path) wrote
     graph = lth_zoo.graph.Graph.of(x, edge_index)  # one that no search has seen

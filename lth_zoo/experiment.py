@@ -12,25 +12,25 @@ from . import registry
 from .allocate import Pool, exact
 from .altered import check_pixels, portion
 from .chain import Chain
-from .channels import check_channels
-from .concrete import check_concrete
 from .controls import changed_by
 from .coverage import covered_of, pools_of
-from .dynamic import check_dynamic
-from .elastic import check_elastic
 from .errors import BadInput, unknown
-from .gate_search import check_search
 from .graph_models import check_gates
 from .jobs import DENSE, TICKET, Job, Level, graph
-from .learn import check_learned
 from .norm_interpolation import check_norms
 from .protocols import Adapter, Prunable, Task, adapter_of
 from .pruning import check_slopes
 from .recipe import Recipe, finder_name
+from .searches.channels import check_channels
+from .searches.concrete import check_concrete
+from .searches.dynamic import check_dynamic
+from .searches.elastic import check_elastic
+from .searches.gate_search import check_search
+from .searches.learn import check_learned
+from .searches.structured import check_units
+from .searches.supermask_search import check_supermask
 from .seeds import seeded
 from .session import task_for
-from .structured import check_units
-from .supermask_search import check_supermask
 
 
 @dataclass(frozen=True)

@@ -218,7 +218,7 @@ def test_a_failed_job_is_an_error_with_its_reason(tmp_path):
 @pytest.mark.parametrize(
     ("fields", "said"),
     [
-        ({"model": "lenet-5-caffe"}, "did you mean 'lenet-5'"),
+        ({"model": "lenet-300"}, "did you mean 'lenet-300-100'"),
         ({"task": "digit"}, "did you mean 'digits'"),
         ({"sparsity": 1}, "sparsity is 1"),
         ({"device": "cuda:7"}, "device 'cuda:7' is not available"),

@@ -12,7 +12,6 @@ from torch import nn
 from toys import HERE, same, tiny_recipe
 
 from lth_zoo import kinds
-from lth_zoo.channels import Pull, fewest_removed, scaled
 from lth_zoo.compact import left_of, lines_of
 from lth_zoo.engines.local import run
 from lth_zoo.errors import BadInput
@@ -22,10 +21,11 @@ from lth_zoo.formats import load_masks, load_snapshot
 from lth_zoo.jobs import graph, iterations_of
 from lth_zoo.protocols import Signature, adapter_of
 from lth_zoo.prunable import Part, Units
+from lth_zoo.searches.channels import Pull, fewest_removed, scaled
+from lth_zoo.searches.structured import name_of
 from lth_zoo.seeds import seeded
 from lth_zoo.session import LOG, MASKS, RESULT, STATE, Session
 from lth_zoo.store import CHECKPOINT, Store
-from lth_zoo.structured import name_of
 
 TRAINING = {"iterations": 40, "evaluate_every": 20, "learning_rate": 0.01}
 

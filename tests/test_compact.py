@@ -16,8 +16,8 @@ from lth_zoo.masks import Masks
 from lth_zoo.protocols import Signature, adapter_of
 from lth_zoo.prunable import Part, Units, channels_under, default_prunable
 from lth_zoo.rewind import Snapshot, clone_state, load_optimizer, optimizer_tensors
+from lth_zoo.searches.structured import keep_units, shares_of, spread
 from lth_zoo.seeds import seeded
-from lth_zoo.structured import keep_units, shares_of, spread
 from lth_zoo.widths import parameters_of
 
 NETWORKS = [("vgg-11x0.25", 16), ("resnet-20x0.5", 8)]

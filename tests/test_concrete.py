@@ -11,7 +11,6 @@ from toys import HERE, Blobs, mlp, same, tiny_recipe
 
 from lth_zoo import kinds
 from lth_zoo.allocate import Pool
-from lth_zoo.concrete import Concrete, Frozen, GradBalance, compared, divergence, gate, norm
 from lth_zoo.engines.local import run
 from lth_zoo.errors import BadInput
 from lth_zoo.experiment import experiment
@@ -20,6 +19,15 @@ from lth_zoo.formats import load_masks
 from lth_zoo.protocols import adapter_of, default_prunable, task_of
 from lth_zoo.recipe import Training
 from lth_zoo.rewind import Snapshot, clone_state
+from lth_zoo.searches.concrete import (
+    Concrete,
+    Frozen,
+    GradBalance,
+    compared,
+    divergence,
+    gate,
+    norm,
+)
 from lth_zoo.seeds import seeded
 from lth_zoo.session import LOG, MASKS, RESULT, STATE, read_state
 from lth_zoo.store import Store

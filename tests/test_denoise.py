@@ -13,14 +13,15 @@ from tiny_gates import TinyGCN, TinyGraph, recipe, small_graph
 from torch.nn import functional as F
 from toys import same
 
-from lth_zoo import denoise, kinds
+from lth_zoo import kinds
 from lth_zoo.allocate import Pool
-from lth_zoo.denoise import Swapping, Switched, edge_scores, share_at, swapped
 from lth_zoo.finders import FastGLT
 from lth_zoo.graph import ARCS, EDGES
 from lth_zoo.hooks import Hook
 from lth_zoo.masks import Masks
 from lth_zoo.recipe import Training
+from lth_zoo.searches import denoise
+from lth_zoo.searches.denoise import Swapping, Switched, edge_scores, share_at, swapped
 from lth_zoo.train import Loop
 
 

@@ -11,7 +11,6 @@ from toys import HERE, Blobs, mlp, pruned_are_zero, same, tiny_recipe
 
 from lth_zoo import kinds
 from lth_zoo.allocate import Pool
-from lth_zoo.dynamic import RULES
 from lth_zoo.engines.local import run
 from lth_zoo.errors import BadInput
 from lth_zoo.experiment import experiment
@@ -21,7 +20,8 @@ from lth_zoo.hooks import Hook
 from lth_zoo.masks import Masks
 from lth_zoo.protocols import default_prunable
 from lth_zoo.recipe import Training
-from lth_zoo.rewiring import away_from_zero, filled
+from lth_zoo.searches.dynamic import RULES
+from lth_zoo.searches.rewiring import away_from_zero, filled
 from lth_zoo.seeds import generator
 from lth_zoo.session import LOG, MASKS, RESULT, STATE
 from lth_zoo.store import Store

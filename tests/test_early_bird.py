@@ -8,7 +8,6 @@ import toy_units
 from toys import HERE, same, tiny_recipe
 
 from lth_zoo import kinds
-from lth_zoo.early import largest_distance
 from lth_zoo.engines.local import run
 from lth_zoo.errors import BadInput
 from lth_zoo.experiment import experiment
@@ -16,6 +15,7 @@ from lth_zoo.finders import EarlyBird
 from lth_zoo.formats import load_masks, load_snapshot
 from lth_zoo.jobs import Job, graph
 from lth_zoo.masks import Masks
+from lth_zoo.searches.early import largest_distance
 from lth_zoo.session import MASKS, RESULT, STATE, Session
 from lth_zoo.store import CHECKPOINT, Store
 

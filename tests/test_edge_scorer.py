@@ -17,7 +17,7 @@ from lth_zoo.errors import BadInput, StoreError
 from lth_zoo.finders import ICPG, FastGLT
 from lth_zoo.graph import ARCS, EDGES, Graph
 from lth_zoo.recipe import Training
-from lth_zoo.scorer_search import Scored
+from lth_zoo.searches.scorer_search import Scored
 from lth_zoo.session import STATE, read_state
 
 #: 0.7 and 0.9 of what is left, then the targets of 0.5 and 0.8.

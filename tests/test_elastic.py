@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 from toys import HERE, same, tiny_recipe
 
-from lth_zoo.elastic import maps, origins
 from lth_zoo.engines.local import run
 from lth_zoo.errors import BadInput
 from lth_zoo.experiment import experiment
@@ -13,6 +12,7 @@ from lth_zoo.finders import IMP, Elastic
 from lth_zoo.formats import load_masks
 from lth_zoo.gc import collect_garbage
 from lth_zoo.protocols import Signature, adapter_of
+from lth_zoo.searches.elastic import maps, origins
 from lth_zoo.session import MASKS, RESULT, read_state
 from lth_zoo.store import Store
 

@@ -13,12 +13,12 @@ from tiny_gates import BLIND, TinyFamily, TinyGCN, TinyGraph, small_graph
 from toys import Blobs, same
 
 from lth_zoo.errors import BadInput, Diverged
-from lth_zoo.gate_losses import apart, transport, with_distance
-from lth_zoo.gate_search import TwoParts, ranked
 from lth_zoo.gates import Best, Gated, Keeping, Learning
 from lth_zoo.graph import ARCS, EDGES
 from lth_zoo.masks import Masks
 from lth_zoo.recipe import Training
+from lth_zoo.searches.gate_losses import apart, transport, with_distance
+from lth_zoo.searches.gate_search import TwoParts, ranked
 from lth_zoo.seeds import generator, seeded
 from lth_zoo.train import Loop
 

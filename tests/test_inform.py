@@ -19,9 +19,9 @@ from lth_zoo.finders import DualGraph
 from lth_zoo.gates import Gated
 from lth_zoo.graph import EDGES
 from lth_zoo.hooks import Hook
-from lth_zoo.inform import Fading, share_left
 from lth_zoo.masks import Masks
 from lth_zoo.recipe import Training
+from lth_zoo.searches.inform import Fading, share_left
 from lth_zoo.session import LOG, read_state
 from lth_zoo.store import Store
 from lth_zoo.train import Loop

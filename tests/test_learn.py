@@ -16,10 +16,10 @@ from lth_zoo.errors import BadInput
 from lth_zoo.experiment import experiment
 from lth_zoo.finders import MaskTraining, Movement
 from lth_zoo.formats import load_masks
-from lth_zoo.learn import one_loss, scored
 from lth_zoo.protocols import adapter_of, default_prunable
 from lth_zoo.recipe import Recipe
 from lth_zoo.relax import start_scores
+from lth_zoo.searches.learn import one_loss, scored
 from lth_zoo.seeds import generator, seeded
 from lth_zoo.select import select
 from lth_zoo.session import LOG, MASKS, RESULT, STATE, read_state

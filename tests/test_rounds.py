@@ -8,13 +8,13 @@ from itertools import pairwise
 import pytest
 from toys import HERE, tiny_recipe
 
-from lth_zoo import rounds
 from lth_zoo.chain import Chain
 from lth_zoo.engines.local import run
 from lth_zoo.experiment import experiment
 from lth_zoo.finders import FORCE, SynFlow
 from lth_zoo.formats import load_masks
-from lth_zoo.rounds import schedule
+from lth_zoo.searches import rounds
+from lth_zoo.searches.rounds import schedule
 from lth_zoo.session import MASKS, RESULT, Execution
 from lth_zoo.store import Store
 

@@ -15,9 +15,9 @@ from lth_zoo.errors import BadInput
 from lth_zoo.experiment import experiment
 from lth_zoo.finders import RST
 from lth_zoo.formats import load_masks
-from lth_zoo.inform import Growing, in_shares
 from lth_zoo.masks import Masks
 from lth_zoo.recipe import Training
+from lth_zoo.searches.inform import Growing, in_shares
 from lth_zoo.seeds import generator
 from lth_zoo.session import LOG, MASKS, RESULT, STATE, read_state
 from lth_zoo.store import Store

@@ -16,8 +16,8 @@ from lth_zoo.finders.amounts import iterations_in
 from lth_zoo.formats import load_masks, load_snapshot
 from lth_zoo.jobs import graph, iterations_of
 from lth_zoo.masks import Masks
+from lth_zoo.searches.soup import kept_of, largest, near, union
 from lth_zoo.session import MASKS, RESULT, STATE
-from lth_zoo.soup import kept_of, largest, near, union
 from lth_zoo.store import Store
 
 

@@ -23,10 +23,7 @@ from lth_zoo.formats import load_masks
 from lth_zoo.jobs import graph
 from lth_zoo.masks import Masks
 from lth_zoo.prunable import Part, Units
-from lth_zoo.seeds import seeded
-from lth_zoo.session import MASKS, RESULT
-from lth_zoo.store import Store
-from lth_zoo.structured import (
+from lth_zoo.searches.structured import (
     alive_in,
     importances,
     keep_units,
@@ -36,6 +33,9 @@ from lth_zoo.structured import (
     shares_of,
     spread,
 )
+from lth_zoo.seeds import seeded
+from lth_zoo.session import MASKS, RESULT
+from lth_zoo.store import Store
 
 
 class Pair(nn.Module):

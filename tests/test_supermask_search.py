@@ -17,11 +17,11 @@ from lth_zoo.experiment import experiment
 from lth_zoo.finders import BernoulliGates, Biprop, EdgePopup, GemMiner, Supermask
 from lth_zoo.formats import load_masks
 from lth_zoo.protocols import adapter_of, default_prunable
+from lth_zoo.searches.supermask_search import _warn, check_supermask
 from lth_zoo.seeds import seeded
 from lth_zoo.session import LOG, MASKS, RESULT, STATE, read_state
 from lth_zoo.store import Store
 from lth_zoo.strong import signed_constant
-from lth_zoo.supermask_search import _warn, check_supermask
 from lth_zoo.tasks.embedded import Digits
 
 #: Epochs of 11 iterations: Gem-Miner buries after the first and the second of three.

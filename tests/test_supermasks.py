@@ -12,10 +12,10 @@ from lth_zoo.allocate import Pool
 from lth_zoo.errors import BadInput, Diverged
 from lth_zoo.protocols import default_prunable
 from lth_zoo.relax import ScoredModel
+from lth_zoo.searches.supermask_search import Fixed, Own, _broken, rounds_of
+from lth_zoo.searches.supermasks import Bernoulli, Gem, Popup, Relaxed, Supermask
 from lth_zoo.seeds import generator, seeded
 from lth_zoo.strong import LAWS, binary, finish, lay
-from lth_zoo.supermask_search import Fixed, Own, _broken, rounds_of
-from lth_zoo.supermasks import Bernoulli, Gem, Popup, Relaxed, Supermask
 
 WEIGHTS = torch.tensor([[1.0, -2.0], [3.0, -4.0]])
 SCORES = torch.tensor([[0.3, -0.9], [0.5, -0.2]])

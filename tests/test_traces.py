@@ -15,9 +15,9 @@ from lth_zoo.finders import IMP, OneShot
 from lth_zoo.formats import load_masks
 from lth_zoo.jobs import graph
 from lth_zoo.recipe import Training, build
+from lth_zoo.searches.traces import Trace
 from lth_zoo.session import LOG, MASKS, STATE, read_state
 from lth_zoo.store import Store
-from lth_zoo.traces import Trace
 from lth_zoo.train import Loop
 
 

@@ -17,10 +17,10 @@ from lth_zoo.errors import BadInput
 from lth_zoo.experiment import experiment
 from lth_zoo.finders import UGS, WDGLT, GraphEarlyBird, GraphIMP
 from lth_zoo.formats import load_masks
-from lth_zoo.gate_search import check_search
 from lth_zoo.graph import ARCS, EDGES
 from lth_zoo.jobs import graph
 from lth_zoo.protocols import adapter_of
+from lth_zoo.searches.gate_search import check_search
 from lth_zoo.session import LOG, MASKS, RESULT, STATE, Session, read_state
 from lth_zoo.store import Store
 

@@ -20,23 +20,23 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from .allocate import Pool
-from .coverage import covered_of, pools_of
-from .edge_scores import ranks
-from .gates import EDGES, Gated
-from .hooks import Hook
-from .kinds import trained
-from .masks import Masks
-from .rewind import Snapshot
+from ..allocate import Pool
+from ..coverage import covered_of, pools_of
+from ..edge_scores import ranks
+from ..gates import EDGES, Gated
+from ..hooks import Hook
+from ..kinds import trained
+from ..masks import Masks
+from ..rewind import Snapshot
+from ..seeds import generator
+from ..session import Session
 from .rewiring import share_at, swapped
-from .seeds import generator
-from .session import Session
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from .graph import Graph
-    from .train import Loop
+    from ..graph import Graph
+    from ..train import Loop
 
 
 def denoise_job(session: Session) -> None:

@@ -10,7 +10,7 @@ beside what a training and a prune job read:
 - ``noise``: the width of what gates and soft masks differ from 1 by at first;
 - ``earliest``: the first iteration whose state may be the best; None keeps the last one;
 - ``settle``: ``every``, ``window`` and ``threshold`` of an early stop, or None;
-- ``distance``: what :func:`~lth_zoo.gate_losses.with_distance` reads, or None.
+- ``distance``: what :func:`~lth_zoo.searches.gate_losses.with_distance` reads, or None.
 """
 
 from __future__ import annotations
@@ -24,29 +24,29 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from .allocate import Pool, exact, round_half_up
-from .coverage import covered_of, pools_of
+from ..allocate import Pool, exact, round_half_up
+from ..coverage import covered_of, pools_of
+from ..edge_scores import ranks
+from ..errors import Diverged
+from ..gates import EDGES, Gated, Keeping, Learning, check_whole
+from ..graph_models import check_gates
+from ..kinds import learned
+from ..masks import Masks
+from ..recipe import Training, build
+from ..rewind import Snapshot
+from ..seeds import generator
+from ..select import select
+from ..session import LOG, Session
+from ..train import Loop
+from ..watch import Watch
 from .early import Settling
-from .edge_scores import ranks
-from .errors import Diverged
 from .gate_losses import with_distance
-from .gates import EDGES, Gated, Keeping, Learning, check_whole
-from .graph_models import check_gates
-from .kinds import learned
-from .masks import Masks
-from .recipe import Training, build
-from .rewind import Snapshot
-from .seeds import generator
-from .select import select
-from .session import LOG, Session
-from .train import Loop
-from .watch import Watch
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from .graph import Graph
-    from .protocols import Task
+    from ..graph import Graph
+    from ..protocols import Task
 
 #: From gates, soft masks and weights to exact masks.
 Harden = Callable[[Mapping[str, Tensor]], Masks]

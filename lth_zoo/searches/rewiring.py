@@ -8,9 +8,9 @@ from math import cos, pi
 import torch
 from torch import Tensor
 
-from .allocate import Pool
-from .masks import Masks
-from .select import select
+from ..allocate import Pool
+from ..masks import Masks
+from ..select import select
 
 
 def share_at(first: float, iteration: int, length: int) -> float:

@@ -15,20 +15,20 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from .edge_scorer import SCORER, EdgeScorer
+from ..edge_scorer import SCORER, EdgeScorer
+from ..gates import EDGES, Gated
+from ..graph import EDGES as TIED
+from ..kinds import restricted, trained
+from ..masks import Masks
+from ..rewind import Snapshot
+from ..seeds import seeded
+from ..session import Session
 from .gate_search import hardener
-from .gates import EDGES, Gated
-from .graph import EDGES as TIED
-from .kinds import restricted, trained
-from .masks import Masks
-from .rewind import Snapshot
-from .seeds import seeded
-from .session import Session
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from .graph import Graph
+    from ..graph import Graph
 
 
 def scorer_job(session: Session) -> None:

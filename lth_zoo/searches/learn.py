@@ -23,26 +23,26 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from .allocate import Pool, exact
-from .carry import tied
-from .coverage import covered_of, pools_of
-from .errors import BadInput
-from .hooks import Hook
-from .kinds import learned, trained
-from .relax import Relaxation, ScoredModel, Soft, TopK, cubic, start_scores
-from .rewind import Snapshot
-from .seeds import generator
-from .select import select
-from .session import Session
-from .strong import settle, signed_constant
+from ..allocate import Pool, exact
+from ..carry import tied
+from ..coverage import covered_of, pools_of
+from ..errors import BadInput
+from ..hooks import Hook
+from ..kinds import learned, trained
+from ..relax import Relaxation, ScoredModel, Soft, TopK, cubic, start_scores
+from ..rewind import Snapshot
+from ..seeds import generator
+from ..select import select
+from ..session import Session
+from ..strong import settle, signed_constant
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
-    from .masks import Masks
-    from .protocols import Objective, Prunable, Split, Task
-    from .train import Loop
+    from ..masks import Masks
+    from ..protocols import Objective, Prunable, Split, Task
+    from ..train import Loop
 
 
 def learn(session: Session) -> None:

@@ -18,21 +18,21 @@ from operator import or_
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
-from .allocate import Pool, exact, round_half_up
-from .coverage import covered_of
-from .hooks import Hook
-from .kinds import learned
-from .masks import Masks
-from .recipe import Training, build
-from .rewind import Snapshot
-from .seeds import derive
-from .select import select
-from .train import Loop
+from ..allocate import Pool, exact, round_half_up
+from ..coverage import covered_of
+from ..hooks import Hook
+from ..kinds import learned
+from ..masks import Masks
+from ..recipe import Training, build
+from ..rewind import Snapshot
+from ..seeds import derive
+from ..select import select
+from ..train import Loop
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from .session import Session
+    from ..session import Session
 
 
 def soup_job(session: Session) -> None:

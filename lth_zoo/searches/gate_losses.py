@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from .errors import BadInput
+from ..errors import BadInput
 
 if TYPE_CHECKING:
-    from .protocols import Objective, Task
+    from ..protocols import Objective, Task
 
 #: Exponents below are as good as minus infinity; numbers near the smallest take 8 times as long.
 LEAST = -60.0

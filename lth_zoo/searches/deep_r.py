@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from ..masks import Masks
+from ..select import select
 from .dynamic_hooks import Rewiring
-from .masks import Masks
 from .rewiring import dormant_floor, filled, part_of
-from .select import select
 
 if TYPE_CHECKING:
-    from .prunable import Prunable
-    from .train import Loop
+    from ..prunable import Prunable
+    from ..train import Loop
 
 #: What theta a connection wakes with.
 AWAKE = 1e-12

@@ -26,16 +26,16 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from .gates import EDGES, Gated
-from .hooks import Hook
-from .kinds import trained
-from .masks import Masks
-from .rewind import Snapshot
-from .seeds import generator
-from .session import Session
+from ..gates import EDGES, Gated
+from ..hooks import Hook
+from ..kinds import trained
+from ..masks import Masks
+from ..rewind import Snapshot
+from ..seeds import generator
+from ..session import Session
 
 if TYPE_CHECKING:
-    from .train import Loop
+    from ..train import Loop
 
 
 #: Steps that the strength of the published penalty grows in: a ten-thousandth at a time.

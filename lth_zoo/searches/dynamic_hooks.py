@@ -8,19 +8,19 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from .allocate import exact
-from .coverage import pools_of
-from .hooks import Hook
-from .masks import Masks
-from .relax import cubic
+from ..allocate import exact
+from ..coverage import pools_of
+from ..hooks import Hook
+from ..masks import Masks
+from ..relax import cubic
+from ..seeds import generator
+from ..select import select
 from .rewiring import away_from_zero, filled, part_of, regained, share_at, weakened
-from .seeds import generator
-from .select import select
 
 if TYPE_CHECKING:
-    from .prunable import Prunable
-    from .rewind import Snapshot
-    from .train import Loop
+    from ..prunable import Prunable
+    from ..rewind import Snapshot
+    from ..train import Loop
 
 #: Where a checkpoint keeps the masks, and what else a hook holds, beside the optimiser's tensors.
 KEPT, HELD = "rewiring:kept:", "rewiring:held:"

@@ -15,18 +15,18 @@ from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
-from .coverage import covered_of, pools_of
-from .hooks import Hook
-from .kinds import learned
-from .masks import Masks
-from .recipe import Training, build
-from .rewind import Snapshot
-from .scores import wide
-from .select import select
-from .session import LOG, Session
+from ..coverage import covered_of, pools_of
+from ..hooks import Hook
+from ..kinds import learned
+from ..masks import Masks
+from ..recipe import Training, build
+from ..rewind import Snapshot
+from ..scores import wide
+from ..select import select
+from ..session import LOG, Session
+from ..train import Loop
+from ..watch import Watch
 from .structured import alive_in, keep_units, magnitudes, removable, shares_of, spread, summary
-from .train import Loop
-from .watch import Watch
 
 if TYPE_CHECKING:
     from torch import Tensor

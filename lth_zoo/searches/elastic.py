@@ -13,17 +13,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from .errors import BadInput, StoreError
-from .masks import Masks
-from .protocols import Adapter, Signature, adapter_of
-from .prunable import within
-from .rewind import Snapshot
-from .seeds import seeded
+from ..errors import BadInput, StoreError
+from ..masks import Masks
+from ..protocols import Adapter, Signature, adapter_of
+from ..prunable import within
+from ..rewind import Snapshot
+from ..seeds import seeded
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from .session import Session
+    from ..session import Session
 
 #: Modules of one block, in the same order in every block.
 Block = tuple[str, ...]

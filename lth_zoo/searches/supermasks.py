@@ -12,10 +12,10 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from .allocate import Pool
-from .relax import check_finite, straight, top_of
-from .select import select
-from .strong import binary
+from ..allocate import Pool
+from ..relax import check_finite, straight, top_of
+from ..select import select
+from ..strong import binary
 
 Scores = Mapping[str, Tensor]
 

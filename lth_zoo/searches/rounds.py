@@ -15,13 +15,13 @@ from collections.abc import Mapping
 from fractions import Fraction
 from typing import Any
 
-from .allocate import exact
-from .coverage import covered_of, pools_of
-from .masks import Masks
-from .pruning import loaded, scored
-from .rewind import Snapshot
-from .select import select
-from .session import Session
+from ..allocate import exact
+from ..coverage import covered_of, pools_of
+from ..masks import Masks
+from ..pruning import loaded, scored
+from ..rewind import Snapshot
+from ..select import select
+from ..session import Session
 
 
 def rounds_job(session: Session) -> None:

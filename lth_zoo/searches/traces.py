@@ -13,15 +13,15 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from .compact import Plan
-from .hooks import Hook
-from .kinds import start_of, trained
-from .rewind import Snapshot
-from .scores import WINDOWS, wide
-from .session import Session
+from ..compact import Plan
+from ..hooks import Hook
+from ..kinds import start_of, trained
+from ..rewind import Snapshot
+from ..scores import WINDOWS, wide
+from ..session import Session
 
 if TYPE_CHECKING:
-    from .train import Loop
+    from ..train import Loop
 
 #: Where a checkpoint keeps the sums, beside the optimiser's tensors.
 TRACE = "trace:"

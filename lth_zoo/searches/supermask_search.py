@@ -22,25 +22,25 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from .allocate import Pool, exact
-from .coverage import covered_of, pools_of
-from .errors import BadInput
-from .hooks import Hook
-from .kinds import learned, trained
+from ..allocate import Pool, exact
+from ..coverage import covered_of, pools_of
+from ..errors import BadInput
+from ..hooks import Hook
+from ..kinds import learned, trained
+from ..masks import Masks
+from ..relax import ScoredModel, Straight, cubic
+from ..rewind import Snapshot, clone_state
+from ..seeds import generator, seeded
+from ..session import Session
+from ..strong import finish, lay, settle
 from .learn import one_loss, through_masks
-from .masks import Masks
-from .relax import ScoredModel, Straight, cubic
-from .rewind import Snapshot, clone_state
-from .seeds import generator, seeded
-from .session import Session
-from .strong import finish, lay, settle
 from .supermasks import Bernoulli, Gem, Popup, Relaxed, Scores, Supermask
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from .protocols import Prunable, Task
-    from .train import Loop
+    from ..protocols import Prunable, Task
+    from ..train import Loop
 
 #: method -> (its config, the pools of the ticket) -> how it relaxes masks
 METHODS: dict[str, Callable[[Mapping[str, Any], list[Pool]], Supermask]] = {

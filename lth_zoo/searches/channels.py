@@ -21,22 +21,22 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from .allocate import exact, round_half_up
-from .compact import left_of, lines_of
-from .coverage import covered_of
+from ..allocate import exact, round_half_up
+from ..compact import left_of, lines_of
+from ..coverage import covered_of
+from ..errors import BadInput
+from ..hooks import Hook
+from ..masks import Masks
+from ..protocols import Adapter
+from ..prunable import Prunable, Units
+from ..scores import wide
+from ..seeds import generator
+from ..session import Session
 from .early import settle
-from .errors import BadInput
-from .hooks import Hook
-from .masks import Masks
-from .protocols import Adapter
-from .prunable import Prunable, Units
-from .scores import wide
-from .seeds import generator
-from .session import Session
 from .structured import keep_units, name_of, spread, summary
 
 if TYPE_CHECKING:
-    from .train import Loop
+    from ..train import Loop
 
 
 def channels_job(session: Session) -> None:

@@ -24,25 +24,25 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .allocate import exact
-from .coverage import covered_of, pools_of
-from .data_scores import evaluating
-from .errors import BadInput
-from .hooks import Hook
-from .kinds import learned, trained
+from ..allocate import exact
+from ..coverage import covered_of, pools_of
+from ..data_scores import evaluating
+from ..errors import BadInput
+from ..hooks import Hook
+from ..kinds import learned, trained
+from ..protocols import Objective
+from ..relax import ScoredModel, TopK
+from ..seeds import generator
+from ..select import select
+from ..session import Session
 from .learn import one_loss, through_masks, written
-from .protocols import Objective
-from .relax import ScoredModel, TopK
-from .seeds import generator
-from .select import select
-from .session import Session
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from .protocols import Prunable, Split, Task
-    from .rewind import Snapshot
-    from .train import Loop
+    from ..protocols import Prunable, Split, Task
+    from ..rewind import Snapshot
+    from ..train import Loop
 
 #: Least uniform number that a gate is drawn from: the logit of 0 is infinite.
 LEAST = 1e-10

@@ -16,20 +16,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from .coverage import covered_of, pools_of
+from ..coverage import covered_of, pools_of
+from ..errors import BadInput
+from ..kinds import learned, trained
+from ..rewind import Snapshot
+from ..seeds import generator
 from .deep_r import DeepR, SoftDeepR
 from .dynamic_hooks import Evolving, Fading, Rewiring, Rigging
-from .errors import BadInput
-from .kinds import learned, trained
-from .rewind import Snapshot
-from .seeds import generator
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from .protocols import Task
-    from .prunable import Prunable
-    from .session import Session
+    from ..protocols import Task
+    from ..prunable import Prunable
+    from ..session import Session
 
 RULES: dict[str, type[Rewiring]] = {
     "rigl": Rigging,

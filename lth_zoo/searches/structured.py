@@ -16,19 +16,19 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .allocate import Pool, exact, round_half_up
-from .coverage import covered_of
-from .data_scores import evaluating, on_device, products
-from .errors import BadInput
-from .kinds import learned
-from .masks import Masks
-from .protocols import Adapter
-from .prunable import Units
-from .pruning import Batches
-from .scores import wide
-from .seeds import generator
-from .select import select
-from .session import Session
+from ..allocate import Pool, exact, round_half_up
+from ..coverage import covered_of
+from ..data_scores import evaluating, on_device, products
+from ..errors import BadInput
+from ..kinds import learned
+from ..masks import Masks
+from ..protocols import Adapter
+from ..prunable import Units
+from ..pruning import Batches
+from ..scores import wide
+from ..seeds import generator
+from ..select import select
+from ..session import Session
 
 Loss = Callable[[nn.Module, Any], Tensor]
 

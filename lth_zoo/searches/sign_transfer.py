@@ -9,16 +9,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .carry import tied, with_signs
-from .errors import StoreError
-from .masks import Masks
-from .rewind import Snapshot
+from ..carry import tied, with_signs
+from ..errors import StoreError
+from ..masks import Masks
+from ..rewind import Snapshot
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from .protocols import Adapter
-    from .session import Session
+    from ..protocols import Adapter
+    from ..session import Session
 
 
 def signs_job(session: Session) -> None:
