@@ -101,7 +101,9 @@ def probe(job: Job, execution: Execution) -> float:
 
     config = job.config
     training: Training = build(Training, dict(config["training"]))
-    short = replace(training, iterations=2 * PROBE, evaluate_every=10**9)
+    # A step takes as long at any rate, and some searches have rates that no weight survives.
+    rate = min(training.learning_rate, 1e-3)
+    short = replace(training, iterations=2 * PROBE, evaluate_every=10**9, learning_rate=rate)
     task, model = _made(job, execution)
     loop = Loop(model, task, short, seed=0, end=PROBE, device=execution.device)
     loop.run()  # warm-up

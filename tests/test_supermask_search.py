@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+import tiny
 import torch
 import toy_units
 from cases import Game
@@ -307,3 +308,8 @@ def test_settings_that_cannot_be_are_refused(make, message):
 def test_a_task_of_several_losses_is_refused():
     with pytest.raises(BadInput, match="has judge, maker"):
         check_supermask({"method": "edge-popup"}, Game(), torch.nn.Linear(2, 2))
+
+
+def test_a_plan_survives_the_rate_of_a_search(capsys, tmp_path):
+    args = ("plan", "--finder", "supermask", "--seeds", 0, "--store", tmp_path, "--json")
+    assert tiny.cli(capsys, *args).json["jobs"] > 0
