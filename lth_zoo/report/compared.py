@@ -43,6 +43,7 @@ def cost_picture(
             right.barh(names, costs, color=theme.muted, height=0.55)
             right.set_xlabel("search, in dense runs")
             right.set_xscale("symlog", linthresh=1.0)
+            right.xaxis.set_major_formatter("{x:g}")
             right.tick_params(labelleft=False)
             right.grid(visible=False, axis="y")
 
