@@ -8,11 +8,13 @@ from torch import Tensor, nn
 from toys import HERE, tiny_recipe
 
 from lth_zoo.errors import BadInput, DataError
+from lth_zoo.given import judges_of
 from lth_zoo.probes.inception import features_by, prepared
 from lth_zoo.protocols import task_of
 from lth_zoo.store import Store
 from lth_zoo.studies.fid import FID
 from lth_zoo.studies.run import run_study
+from lth_zoo.tasks import generation
 
 GAN = {
     **{"model": "dcgan-8x0.1", "task": "generation/digits", "sparsity": 0.5, "seeds": (0, 1)},
@@ -46,7 +48,11 @@ def test_images_are_resized_made_rgb_and_uint8():
     assert (found[0].unique().tolist(), found[1].unique().tolist()) == ([0], [255])
 
 
-def test_the_study_reads_a_scripted_network_and_knows_what_real_images_score(network, tmp_path):
+def test_the_study_reads_a_scripted_network_and_knows_what_real_images_score(
+    network, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(generation, "SMALL", (10, 64, 32))
+    judges_of.cache_clear()
     recipe = tiny_recipe(**GAN)
     found = run_study(FID(inception=network, images=100), recipe, Store(tmp_path / "s"), HERE)
     assert not found.outcome.failed
@@ -54,6 +60,7 @@ def test_the_study_reads_a_scripted_network_and_knows_what_real_images_score(net
     worst = min(v for row in data["rows"] for v in row["values"].values())
     assert worst > 20 * data["floor"] > 0  # two iterations make no digits
     assert data["rows"][0]["arm"] == "dense"
+    judges_of.cache_clear()
 
 
 def test_the_distance_is_that_of_the_features_by_hand(network):
