@@ -118,3 +118,18 @@ def test_what_cannot_be_is_said_before_anything_runs():
     with pytest.raises(BadInput, match=r"level 9 is not searched; levels are 1 to 4"):
         tickets_at(searched(tiny_recipe(sparsity=0.5), None), [9])
     assert registry.singular("studies") == "study"
+
+
+# -- compare ------------------------------------------------------------------------------------
+
+
+def test_a_comparison_of_finders_that_rewind_has_a_dense_run_and_says_what_was_left_out(tmp_path):
+    from lth_zoo.studies.compare import Compare
+
+    recipe = tiny_recipe(sparsity=0.5)
+    found = run_study(Compare(finders=("cts",)), recipe, Store(tmp_path), HERE)
+    assert found.answer.data["dense"].keys() == {0}
+    whole = Compare().lay_out(recipe, None)
+    (dense,) = (probe for probe in whole if probe.of["finder"] == "dense")
+    assert dense.job.config["begin"] == 0
+    assert "graph" in dense.of["left_out"]["ugs"]
