@@ -3,7 +3,8 @@
 PyTorch Geometric's GCNConv, GraphConv and GCN2Conv do this with ``edge_weight``. GIN, SAGE, GAT and
 the softmax aggregation do not take one, and a mask on their messages alone is wrong: a mean still
 counts the column, a softmax still has it in the denominator. Here the gate stands in the sum, in
-the count and in the softmax.
+the count and in the softmax. Sums are sparse products (:mod:`~lth_zoo.edge_sums`), those of the
+library's convolutions too: a message a column takes columns x width values, and most of the time.
 
 Gates are at least 0. Everything is differentiable in them, also at 0 and for nodes without any
 column left, whose gathered value is 0. Parameters are drawn as in the library's layers.
@@ -16,8 +17,11 @@ import math
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch_geometric.nn import Linear, inits
+from torch_geometric.nn import GCN2Conv, GCNConv, Linear, inits
+from torch_geometric.nn.conv.gcn_conv import gcn_norm
 from torch_geometric.utils import scatter
+
+from lth_zoo.edge_sums import edge_sum, looped
 
 #: A sum below counts as 0: nothing is gathered there. Its square is still a float32.
 LEAST = 1e-18
@@ -42,30 +46,17 @@ def dropped(x: Tensor, p: float, training: bool) -> Tensor:
     return x * torch.rand_like(x).ge_(p).div_(1 - p)
 
 
-def gather(x: Tensor, edge_index: Tensor, gates: Tensor | None) -> Tensor:
-    """Return the sum over each node's incoming columns of the source's row, times its gate.
-
-    ``x`` is (nodes, width); ``edge_index`` (2, columns), source above target; ``gates``
-    (columns,), None for ones.
-    """
-    source, target = edge_index
-    sent = x.index_select(0, source)
-    if gates is not None:
-        sent = gates[:, None] * sent
-    return scatter(sent, target, dim=0, dim_size=len(x), reduce="sum")
-
-
 def goes_first(lin: Linear, x: Tensor) -> bool:
     """Say whether to multiply by a layer's weights before gathering: the same, and here faster."""
     return x.layout is torch.sparse_csr or lin.out_channels < lin.in_channels
 
 
 def gathered_mean(x: Tensor, edge_index: Tensor, gates: Tensor | None) -> Tensor:
-    """Return the mean of what :func:`gather` sums: sum(m x) / sum(m), 0 for a sum of 0."""
+    """Return the mean of what :func:`edge_sum` sums: sum(m x) / sum(m), 0 for a sum of 0."""
     target = edge_index[1]
     count = x.new_ones(len(target)) if gates is None else gates
     total = scatter(count, target, dim=0, dim_size=len(x), reduce="sum")
-    return gather(x, edge_index, gates) / divisor(total)[:, None]
+    return edge_sum(x, edge_index, gates) / divisor(total)[:, None]
 
 
 def divisor(total: Tensor) -> Tensor:
@@ -90,6 +81,35 @@ def gated_softmax(scores: Tensor, gates: Tensor | None, target: Tensor, nodes: i
         weight = gates[:, None] * weight
     total = scatter(weight, target, dim=0, dim_size=nodes, reduce="sum")
     return weight / divisor(total).index_select(0, target)
+
+
+def normalised(edge_index: Tensor, gates: Tensor | None, x: Tensor) -> tuple[Tensor, Tensor]:
+    """Return columns and loops, and the share of each: the symmetric normalisation of a GCN."""
+    columns, gates = looped(edge_index, gates, len(x))
+    found: tuple[Tensor, Tensor] = gcn_norm(
+        columns, gates, len(x), add_self_loops=False, dtype=x.dtype
+    )
+    return found
+
+
+class GCN(GCNConv):
+    """Graph convolution (Kipf & Welling 2017) over columns and shares of :func:`normalised`."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__(inputs, outputs, normalize=False)
+
+    def propagate(self, edge_index: Tensor, x: Tensor, edge_weight: Tensor | None) -> Tensor:
+        """Return the sums, without a message a column."""
+        return edge_sum(x, edge_index, edge_weight)
+
+
+class GCN2(GCN2Conv):
+    """GCNII's convolution (Chen et al. 2020) over columns and shares of :func:`normalised`."""
+
+    def __init__(self, width: int, depth: int) -> None:
+        super().__init__(width, alpha=0.1, theta=0.5, layer=depth, normalize=False)
+
+    propagate = GCN.propagate
 
 
 class GIN(nn.Module):
@@ -127,7 +147,7 @@ class GIN(nn.Module):
         """Map (nodes, inputs) to (nodes, outputs); ``edge_weight`` are the gates."""
         first = goes_first(self.lin, x)
         x = self.lin(x) if first else x
-        x = (1 + self.eps) * x + gather(x, edge_index, edge_weight)
+        x = (1 + self.eps) * x + edge_sum(x, edge_index, edge_weight)
         x = x if first else self.lin(x)
         return self.rest(x + self.bias)
 
@@ -185,19 +205,15 @@ class GAT(nn.Module):
 
     def forward(self, x: Tensor, edge_index: Tensor, edge_weight: Tensor | None = None) -> Tensor:
         """Map (nodes, inputs) to (nodes, heads x width); ``edge_weight`` are the gates."""
-        nodes = len(x)
-        loops = torch.arange(nodes, device=x.device)
-        source, target = torch.cat([edge_index, loops.expand(2, -1)], 1)
-        gates = None
-        if edge_weight is not None:
-            gates = torch.cat([edge_weight, edge_weight.new_ones(nodes)])
+        edge_index, gates = looped(edge_index, edge_weight, nodes := len(x))
+        source, target = edge_index
         x = self.lin(x).unflatten(1, (self.heads, -1))
         sent, received = (x * self.att_src).sum(2), (x * self.att_dst).sum(2)
         scores = sent.index_select(0, source) + received.index_select(0, target)
         share = gated_softmax(F.leaky_relu(scores, 0.2), gates, target, nodes)
         share = dropped(share, self.dropout, self.training)
-        messages = share[:, :, None] * x.index_select(0, source)
-        out = scatter(messages, target, dim=0, dim_size=nodes, reduce="sum")
+        heads = zip(x.unbind(1), share.unbind(1), strict=True)
+        out = torch.stack([edge_sum(one, edge_index, part) for one, part in heads], 1)
         return (out.flatten(1) if self.concat else out.mean(1)) + self.bias
 
 
@@ -224,6 +240,6 @@ class GEN(nn.Module):
         sent = x.relu() + 1e-7
         with torch.no_grad():
             share = ((sent - sent.amax(0)) * self.t).exp()
-        both = gather(torch.cat([share * sent, share], 1), edge_index, edge_weight)
+        both = edge_sum(torch.cat([share * sent, share], 1), edge_index, edge_weight)
         above, below = both.chunk(2, 1)
         return self.lin(x + above / divisor(below))

@@ -13,11 +13,10 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch_geometric.nn import GCN2Conv, GCNConv, Linear
-from torch_geometric.nn.conv.gcn_conv import gcn_norm
+from torch_geometric.nn import Linear
 
 from lth_zoo.adapters import gnn_layers
-from lth_zoo.adapters.gnn_layers import dropped
+from lth_zoo.adapters.gnn_layers import dropped, normalised
 
 
 def widths(features: int, width: int, outputs: int, layers: int) -> Iterable[tuple[int, int]]:
@@ -58,11 +57,11 @@ class GCN(Stack):
 
     def __init__(self, features: int, outputs: int, width: int, layers: int = 2) -> None:
         sizes = widths(features, width, outputs, layers)
-        super().__init__(GCNConv(i, o, normalize=False) for i, o in sizes)
+        super().__init__(gnn_layers.GCN(i, o) for i, o in sizes)
 
     def forward(self, x: Tensor, edge_index: Tensor, edge_weight: Tensor | None = None) -> Tensor:
         """Map (nodes, features) to (nodes, outputs)."""
-        return super().forward(x, *gcn_norm(edge_index, edge_weight, len(x), dtype=x.dtype))
+        return super().forward(x, *normalised(edge_index, edge_weight, x))
 
 
 class GIN(Stack):
@@ -112,14 +111,13 @@ class GCNII(nn.Module):
     def __init__(self, features: int, outputs: int, width: int, layers: int = 16) -> None:
         super().__init__()
         self.first = Linear(features, width)
-        depths = range(1, layers + 1)
-        self.convs = nn.ModuleList(GCN2Conv(width, 0.1, 0.5, d, normalize=False) for d in depths)
+        self.convs = nn.ModuleList(gnn_layers.GCN2(width, d) for d in range(1, layers + 1))
         self.last = Linear(width, outputs)
         self.dropout = 0.6
 
     def forward(self, x: Tensor, edge_index: Tensor, edge_weight: Tensor | None = None) -> Tensor:
         """Map (nodes, features) to (nodes, outputs)."""
-        edge_index, shares = gcn_norm(edge_index, edge_weight, len(x), dtype=x.dtype)
+        edge_index, shares = normalised(edge_index, edge_weight, x)
         x = first = self.first(self._drop(x)).relu()
         for conv in self.convs:
             x = conv(self._drop(x), first, edge_index, shares).relu()

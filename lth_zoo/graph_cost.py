@@ -17,25 +17,15 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
+from .edge_sums import SumCounter
 from .graph import Graph
 from .graph_models import convolutions
 from .masks import Masks
 
 if TYPE_CHECKING:
     from .protocols import Prunable
-
-#: Sums into rows by index: what an aggregation is made of, and where the summed values stand.
-_SUMS = {
-    torch.ops.aten.scatter_add.default: 3,
-    torch.ops.aten.scatter_add_.default: 3,
-    torch.ops.aten.index_add.default: 3,
-    torch.ops.aten.index_add_.default: 3,
-    torch.ops.aten.scatter_reduce.two: 3,
-    torch.ops.aten.scatter_reduce_.two: 3,
-}
 
 
 @dataclass(frozen=True)
@@ -131,28 +121,11 @@ def graph_cost(
     )
 
 
-class _Sums(TorchDispatchMode):
-    """Counts the values that are summed by index, by the layer that is at work."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.layer = ""
-        self.counts: Counter[str] = Counter()
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        place = _SUMS.get(func)
-        if place is not None:
-            source: Tensor = args[place]
-            if source.dim() > 1:  # sums of single numbers are those of a normalisation
-                self.counts[self.layer] += source.numel()
-        return func(*args, **(kwargs or {}))
-
-
 def _counted(
     model: nn.Module, x: Tensor, edge_index: Tensor, prunable: Mapping[str, Prunable]
 ) -> tuple[dict[str, int], dict[str, int]]:
     """Return multiply-accumulates of the prunable tensors, and of the sums of the layers."""
-    sums, flops, handles = _Sums(), FlopCounterMode(display=False), []
+    sums, flops, handles = SumCounter(), FlopCounterMode(display=False), []
 
     def entering(name: str) -> Any:
         return lambda *_: setattr(sums, "layer", name)

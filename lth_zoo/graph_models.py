@@ -151,8 +151,9 @@ def _trial(model: nn.Module, graph: Graph) -> str | None:
         with torch.no_grad():
             deleted, whole = model(x, columns[:, keep]), model(x, columns)
         try:
+            with torch.no_grad():
+                opened = model(x, columns, edge_weight=torch.ones_like(gates))
             closed = model(x, columns, edge_weight=gates)
-            opened = model(x, columns, edge_weight=torch.ones_like(gates))
         except Exception as error:
             return f"{kind} cannot be called with edge_weight ({type(error).__name__}: {error})"
         slope = None

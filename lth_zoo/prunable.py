@@ -265,10 +265,12 @@ def count_macs(model: nn.Module, example: Any, prunable: Mapping[str, Prunable])
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
+    from .edge_sums import SumCounter
+
     training = model.training
     model.eval()
     counter = FlopCounterMode(display=False)
-    with torch.no_grad(), counter:
+    with torch.no_grad(), counter, SumCounter():  # which keeps sums over edges out
         model(**example) if isinstance(example, Mapping) else model(example)
     model.train(training)
     examples = len(example["x"]) if isinstance(example, Mapping) and "edge_index" in example else 1

@@ -16,7 +16,7 @@ from torch_geometric.nn import models
 
 from lth_zoo.adapters.custom import reset_in_place
 from lth_zoo.adapters.gnn import GNN, parse
-from lth_zoo.adapters.gnn_layers import gather
+from lth_zoo.edge_sums import edge_sum
 from lth_zoo.errors import BadInput
 from lth_zoo.graph_models import check_gates, check_layers, takes_gates
 from lth_zoo.masks import Masks
@@ -207,7 +207,7 @@ def test_features_in_csr_are_the_same_features(name):
 @pytest.mark.parametrize("name", NAMES)
 def test_a_network_learns(name):
     model, graph = built(name), graph_of(directed=False)
-    labels = (graph.x + gather(graph.x, graph.edge_index, None))[:, :CLASSES].argmax(1)
+    labels = (graph.x + edge_sum(graph.x, graph.edge_index))[:, :CLASSES].argmax(1)
     optimizer = torch.optim.Adam(model.parameters(), 0.03)
 
     def loss():

@@ -161,9 +161,8 @@ def test_dropping_is_unbiased_fair_and_a_function_of_the_seed(p):
     assert gnn_layers.dropped(x, p, False).equal(x)
 
 
-def test_gathering_nothing_is_zero():
+def test_a_mean_of_nothing_is_zero():
     x, nowhere = torch.ones(3, 2), torch.zeros(2, 0, dtype=torch.long)
-    assert not gnn_layers.gather(x, nowhere, None).any()
     assert not gnn_layers.gathered_mean(x, nowhere, None).any()
     columns = torch.tensor([[0, 1], [2, 2]])
     mean = gnn_layers.gathered_mean(x * torch.tensor([[1.0], [5], [0]]), columns, None)

@@ -30,8 +30,8 @@ HEAVY = {
 }
 #: The rooms that a family or a task may stand on.
 BELOW = {
-    *("errors", "graph", "graph_models", "identity", "masks", "permutations", "protocols"),
-    *("prunable", "recipe", "registry", "rewind", "seeds"),
+    *("edge_sums", "errors", "graph", "graph_models", "identity", "masks", "permutations"),
+    *("protocols", "prunable", "recipe", "registry", "rewind", "seeds"),
 }
 
 EVERY_NAME = """
