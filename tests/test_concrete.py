@@ -6,10 +6,10 @@ import math
 
 import pytest
 import torch
+from interrupted import check_ends_alike
 from torch import nn
 from toys import HERE, Blobs, mlp, same, tiny_recipe
 
-from lth_zoo import kinds
 from lth_zoo.allocate import Pool
 from lth_zoo.engines.local import run
 from lth_zoo.errors import BadInput
@@ -29,7 +29,7 @@ from lth_zoo.searches.concrete import (
     norm,
 )
 from lth_zoo.seeds import seeded
-from lth_zoo.session import LOG, MASKS, RESULT, STATE, read_state
+from lth_zoo.session import MASKS, RESULT, read_state
 from lth_zoo.store import Store
 from lth_zoo.train import Loop
 
@@ -197,31 +197,13 @@ def test_its_density_stays_near_the_one_asked_for_and_it_beats_its_shuffle(tmp_p
     assert found["ticket"] > found["shuffle"] + 4
 
 
-class Stopped(Exception):
-    """The power went."""
-
-
 @pytest.mark.parametrize("objective", ["rkl", "ce"])
 def test_interrupted_anywhere_it_ends_with_the_same_masks(objective, tmp_path, monkeypatch):
     # A high start: the pull is at work from the first step on.
     finder = CTS(objective=objective, length="100%", slack=0.5)
     recipe = tiny_recipe(finder=finder)
     whole, search = done(recipe, tmp_path / "whole")
-    store, watch, stops = Store(tmp_path / "store"), kinds.Watch.on_iteration, {3, 7, 11}
-
-    def stop(self, loop):
-        watch(self, loop)
-        if self.session.job == search and loop.iteration in stops:
-            stops.discard(loop.iteration)
-            self.session.checkpoint(loop.snapshot())
-            raise Stopped
-
-    monkeypatch.setattr(kinds.Watch, "on_iteration", stop)
-    while stops:
-        assert list(run([search], store, HERE).failed) == [search.key]
-    assert run([search], store, HERE).failed == {}
-    for file in (MASKS, STATE, RESULT, LOG):
-        assert store.entry(search).read(file) == whole.entry(search).read(file), file
+    check_ends_alike(search, whole, Store(tmp_path / "store"), {3, 7, 11}, monkeypatch)
 
 
 def test_a_checkpoint_holds_the_strength():

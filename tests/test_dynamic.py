@@ -6,10 +6,10 @@ from itertools import pairwise
 
 import pytest
 import torch
+from interrupted import check_ends_alike
 from torch.nn import functional as F
 from toys import HERE, Blobs, mlp, pruned_are_zero, same, tiny_recipe
 
-from lth_zoo import kinds
 from lth_zoo.allocate import Pool
 from lth_zoo.engines.local import run
 from lth_zoo.errors import BadInput
@@ -23,7 +23,7 @@ from lth_zoo.recipe import Training
 from lth_zoo.searches.dynamic import RULES
 from lth_zoo.searches.rewiring import away_from_zero, filled
 from lth_zoo.seeds import generator
-from lth_zoo.session import LOG, MASKS, RESULT, STATE
+from lth_zoo.session import MASKS, RESULT
 from lth_zoo.store import Store
 from lth_zoo.train import Loop
 
@@ -316,31 +316,12 @@ def done(recipe, folder):
     return store, search
 
 
-class Stopped(Exception):
-    """The power went."""
-
-
 @pytest.mark.parametrize("name", SEARCHES)
 @pytest.mark.parametrize("average", [None, 0.9])
 def test_interrupted_anywhere_it_ends_with_the_same_masks(name, average, tmp_path, monkeypatch):
     recipe = tiny_recipe(finder=SEARCHES[name], training={"average": average})
     whole, search = done(recipe, tmp_path / "whole")
-    store, watch, stops = Store(tmp_path / "store"), kinds.Watch.on_iteration, {2, 5, 8, 11}
-
-    def stop(self, loop):
-        watch(self, loop)
-        if self.session.job == search and loop.iteration in stops:
-            stops.discard(loop.iteration)
-            self.session.checkpoint(loop.snapshot())
-            raise Stopped
-
-    monkeypatch.setattr(kinds.Watch, "on_iteration", stop)
-    while stops:
-        assert "Stopped" in run([search], store, HERE).failed[search.key]
-    assert run([search], store, HERE).failed == {}
-    ours, theirs = store.entry(search), whole.entry(search)
-    for file in (MASKS, STATE, RESULT, LOG):
-        assert ours.read(file) == theirs.read(file), file
+    check_ends_alike(search, whole, Store(tmp_path / "store"), {2, 5, 8, 11}, monkeypatch)
 
 
 def test_the_network_is_measured_as_it_is_or_its_mask_from_the_start(tmp_path):

@@ -6,7 +6,8 @@ from itertools import pairwise
 
 import pytest
 import tiny_gates
-from test_ugs import Stopped, done, gates_of, masks_of
+from interrupted import check_ends_alike
+from test_ugs import done, gates_of, masks_of
 from tiny_gates import TinyGCN, TinyGraph, recipe, small_graph
 from toys import HERE, pruned_are_zero, same
 
@@ -88,21 +89,7 @@ def test_interrupted_anywhere_it_ends_the_same(name, average, tmp_path, monkeypa
     asked = recipe(SEARCHES[name], training=training)
     whole, levels = done(asked, tmp_path / "whole")
     search = levels[min(1, len(levels) - 1)].masks
-    store, watch, stops = Store(tmp_path / "store"), kinds.Watch.on_iteration, {2, 5, 8}
-
-    def stop(self, loop):
-        watch(self, loop)
-        if self.session.job == search and loop.iteration in stops:
-            stops.discard(loop.iteration)
-            self.session.checkpoint(loop.snapshot())
-            raise Stopped
-
-    monkeypatch.setattr(kinds.Watch, "on_iteration", stop)
-    while stops:
-        assert "Stopped" in run([search], store, HERE).failed[search.key]
-    assert run([search], store, HERE).failed == {}
-    for file in whole.entry(search).manifest["files"]:
-        assert store.entry(search).read(file) == whole.entry(search).read(file), file
+    check_ends_alike(search, whole, Store(tmp_path / "store"), {2, 5, 8}, monkeypatch)
 
 
 @EACH

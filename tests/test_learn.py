@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import pytest
 from cases import Game
+from interrupted import check_ends_alike
 from loops import TASK
 from torch import nn
 from toys import HERE, mlp, same, tiny_recipe
 
-from lth_zoo import kinds, registry
+from lth_zoo import registry
 from lth_zoo.chain import Chain
 from lth_zoo.coverage import pools_of
 from lth_zoo.engines.local import run
@@ -22,7 +23,7 @@ from lth_zoo.relax import start_scores
 from lth_zoo.searches.learn import one_loss, scored
 from lth_zoo.seeds import generator, seeded
 from lth_zoo.select import select
-from lth_zoo.session import LOG, MASKS, RESULT, STATE, read_state
+from lth_zoo.session import LOG, MASKS, RESULT, read_state
 from lth_zoo.store import Store
 from lth_zoo.tasks.embedded import Digits
 
@@ -100,33 +101,12 @@ def test_a_scope_shares_the_weights_out(tmp_path):
     assert kept == {"fc1.weight": 384, "fc2.weight": 60, "fc3.weight": 20}
 
 
-class Stopped(Exception):
-    """The power went."""
-
-
 @pytest.mark.parametrize("name", SEARCHES)
 @pytest.mark.parametrize("average", [None, 0.9])
 def test_interrupted_anywhere_it_ends_with_the_same_masks(name, average, tmp_path, monkeypatch):
     recipe = tiny_recipe(finder=SEARCHES[name], training={"average": average})
     whole, search = done(recipe, tmp_path / "whole")
-    store, watch, stops = Store(tmp_path / "store"), kinds.Watch.on_iteration, {3, 7, 11}
-
-    def stop(self, loop):
-        watch(self, loop)
-        if self.session.job == search and loop.iteration in stops:
-            stops.discard(loop.iteration)
-            self.session.checkpoint(loop.snapshot())
-            raise Stopped
-
-    monkeypatch.setattr(kinds.Watch, "on_iteration", stop)
-    while stops:
-        failed = run([search], store, HERE).failed
-        assert list(failed) == [search.key]
-        assert "Stopped" in failed[search.key]
-    assert run([search], store, HERE).failed == {}
-    ours, theirs = store.entry(search), whole.entry(search)
-    for file in (MASKS, STATE, RESULT, LOG):
-        assert ours.read(file) == theirs.read(file), file
+    check_ends_alike(search, whole, Store(tmp_path / "store"), {3, 7, 11}, monkeypatch)
 
 
 @pytest.mark.parametrize("finder", [MaskTraining(), Movement()], ids=["mask-training", "movement"])

@@ -7,16 +7,17 @@ import math
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
+from interrupted import check_ends_alike
 from torch import nn
 from torch.nn import functional as F
 from toys import HERE, same, tiny_recipe
 
-from lth_zoo import kinds
 from lth_zoo.engines.local import run
 from lth_zoo.errors import BadInput
 from lth_zoo.experiment import Experiment, experiment
@@ -27,7 +28,7 @@ from lth_zoo.jobs import Job, Level
 from lth_zoo.judging import judged
 from lth_zoo.protocols import adapter_of, default_prunable, task_of
 from lth_zoo.seeds import generator, seeded
-from lth_zoo.session import IMAGES, LOG, MASKS, RESULT, STATE, read_state
+from lth_zoo.session import IMAGES, LOG, MASKS, RESULT, read_state
 from lth_zoo.store import Store
 from lth_zoo.strong import settle, signed_constant
 from lth_zoo.tasks import generation, generation_moments
@@ -144,31 +145,14 @@ def test_it_is_nearer_than_random_masks_of_as_many_weights(ran: Ran) -> None:
     assert len(cfd) == len(RANDOM)
 
 
-class Stopped(Exception):
-    """The power went."""
-
-
 def test_interrupted_anywhere_it_ends_with_the_same_mask(
-    store: Store, monkeypatch: pytest.MonkeyPatch
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     search = ran_in(store, finder=MomentMatching(iterations=8)).search
-    files, folder = (MASKS, STATE, RESULT, LOG), store.folder(search)
-    whole = [store.entry(search).read(file) for file in files]
-    shutil.rmtree(folder)
-    watch, stops = kinds.Watch.on_iteration, {3, 6}
-
-    def stop(self: Any, loop: Any) -> None:
-        watch(self, loop)
-        if loop.iteration in stops:
-            stops.discard(loop.iteration)
-            self.session.checkpoint(loop.snapshot())
-            raise Stopped
-
-    monkeypatch.setattr(kinds.Watch, "on_iteration", stop)
-    while stops:
-        assert "Stopped" in run([search], store, HERE).failed[search.key]
-    assert run([search], store, HERE).failed == {}
-    assert [store.entry(search).read(file) for file in files] == whole
+    shutil.copytree(store.root, tmp_path / "store")  # with the judges, which take long to train
+    other = Store(tmp_path / "store")
+    shutil.rmtree(other.folder(search))
+    check_ends_alike(search, store, other, {3, 6}, monkeypatch)
 
 
 # -- arms without training --------------------------------------------------------------------

@@ -6,10 +6,10 @@ import json
 
 import pytest
 import torch
+from interrupted import check_ends_alike
 from torch.nn import functional as F
 from toys import HERE, Blobs, mlp, same, tiny_recipe
 
-from lth_zoo import kinds
 from lth_zoo.engines.local import run
 from lth_zoo.errors import BadInput
 from lth_zoo.experiment import experiment
@@ -19,7 +19,7 @@ from lth_zoo.masks import Masks
 from lth_zoo.recipe import Training
 from lth_zoo.searches.inform import Growing, in_shares
 from lth_zoo.seeds import generator
-from lth_zoo.session import LOG, MASKS, RESULT, STATE, read_state
+from lth_zoo.session import LOG, MASKS, RESULT, read_state
 from lth_zoo.store import Store
 from lth_zoo.train import Loop
 
@@ -128,28 +128,10 @@ def test_smallest_is_the_mask_of_the_largest_initial_weights(tmp_path):
         assert state[name][mask].abs().min() > state[name][~mask].abs().max()
 
 
-class Stopped(Exception):
-    """The power went."""
-
-
 def test_interrupted_anywhere_it_ends_the_same(tmp_path, monkeypatch):
     finder = RST(cycles=3, schedule="square")
     whole, _, search = done(tmp_path / "whole", finder)
-    store, watch, stops = Store(tmp_path / "store"), kinds.Watch.on_iteration, {1, 5, 11}
-
-    def stop(self, loop):
-        watch(self, loop)
-        if self.session.job == search and loop.iteration in stops:
-            stops.discard(loop.iteration)
-            self.session.checkpoint(loop.snapshot())
-            raise Stopped
-
-    monkeypatch.setattr(kinds.Watch, "on_iteration", stop)
-    while stops:
-        assert list(run([search], store, HERE).failed) == [search.key]
-    assert run([search], store, HERE).failed == {}
-    for file in (MASKS, STATE, RESULT, LOG):
-        assert store.entry(search).read(file) == whole.entry(search).read(file), file
+    check_ends_alike(search, whole, Store(tmp_path / "store"), {1, 5, 11}, monkeypatch)
 
 
 @pytest.mark.parametrize(

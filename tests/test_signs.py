@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
+from interrupted import check_ends_alike
 from torch import nn
 from toys import HERE, Blobs, tiny_recipe
 
-from lth_zoo import kinds
 from lth_zoo.engines.local import run
 from lth_zoo.errors import BadInput
 from lth_zoo.experiment import experiment
@@ -15,7 +15,7 @@ from lth_zoo.finders import PeekABoo
 from lth_zoo.formats import load_masks
 from lth_zoo.masks import Masks
 from lth_zoo.recipe import Training
-from lth_zoo.session import LOG, MASKS, RESULT, STATE, read_state
+from lth_zoo.session import MASKS, read_state
 from lth_zoo.signs import Signs, bop, prox
 from lth_zoo.store import Store
 from lth_zoo.train import Loop
@@ -136,10 +136,6 @@ def test_controls_learn_signs_too(tmp_path):
     assert "mu" not in signs[1]
 
 
-class Stopped(Exception):
-    """The power went."""
-
-
 @BOTH
 @pytest.mark.parametrize("result", ["last", "best"])
 def test_interrupted_anywhere_it_ends_the_same(optimizer, result, tmp_path, monkeypatch):
@@ -148,21 +144,7 @@ def test_interrupted_anywhere_it_ends_the_same(optimizer, result, tmp_path, monk
         "training": {**QUICK, "evaluate_every": 2, "result": result},
     }
     whole, level, _ = done(tmp_path / "whole", **values)
-    store, watch, stops = Store(tmp_path / "store"), kinds.Watch.on_iteration, {1, 5, 11}
-
-    def stop(self, loop):
-        watch(self, loop)
-        if self.session.job == level.train and loop.iteration in stops:
-            stops.discard(loop.iteration)
-            self.session.checkpoint(loop.snapshot())
-            raise Stopped
-
-    monkeypatch.setattr(kinds.Watch, "on_iteration", stop)
-    while stops:
-        assert list(run([level.train], store, HERE).failed) == [level.train.key]
-    assert run([level.train], store, HERE).failed == {}
-    for file in (STATE, RESULT, LOG):
-        assert store.entry(level.train).read(file) == whole.entry(level.train).read(file), file
+    check_ends_alike(level.train, whole, Store(tmp_path / "store"), {1, 5, 11}, monkeypatch)
 
 
 @pytest.mark.parametrize(

@@ -9,9 +9,9 @@ import tiny
 import torch
 import toy_units
 from cases import Game
+from interrupted import check_ends_alike
 from toys import HERE, pruned_are_zero, same, tiny_recipe
 
-from lth_zoo import kinds
 from lth_zoo.engines.local import run
 from lth_zoo.errors import BadInput
 from lth_zoo.experiment import experiment
@@ -20,7 +20,7 @@ from lth_zoo.formats import load_masks
 from lth_zoo.protocols import adapter_of, default_prunable
 from lth_zoo.searches.supermask_search import _warn, check_supermask
 from lth_zoo.seeds import seeded
-from lth_zoo.session import LOG, MASKS, RESULT, STATE, read_state
+from lth_zoo.session import LOG, MASKS, RESULT, read_state
 from lth_zoo.store import Store
 from lth_zoo.strong import signed_constant
 from lth_zoo.tasks.embedded import Digits
@@ -183,29 +183,11 @@ def test_gem_miner_trains_from_where_its_search_was(tmp_path):
     assert not any(trained[n].equal(left[n] * mask) for n, mask in masks.items())
 
 
-class Stopped(Exception):
-    """The power went."""
-
-
 @pytest.mark.parametrize("name", sorted(FINDERS))
 def test_interrupted_anywhere_it_ends_with_the_same_mask(name, tmp_path, monkeypatch):
     whole = Ran(tmp_path / "whole", finder=FINDERS[name])
-    search, store = whole.search, Store(tmp_path / "store")
-    watch, stops = kinds.Watch.on_iteration, {5, 11, 23, 35}
-
-    def stop(self, loop):
-        watch(self, loop)
-        if self.session.job == search and loop.iteration in stops:
-            stops.discard(loop.iteration)
-            self.session.checkpoint(loop.snapshot())
-            raise Stopped
-
-    monkeypatch.setattr(kinds.Watch, "on_iteration", stop)
-    while stops:
-        assert "Stopped" in run([search], store, HERE).failed[search.key]
-    assert run([search], store, HERE).failed == {}
-    for file in (MASKS, STATE, RESULT, LOG):
-        assert store.entry(search).read(file) == whole.store.entry(search).read(file), file
+    store = Store(tmp_path / "store")
+    check_ends_alike(whole.search, whole.store, store, {5, 11, 23, 35}, monkeypatch)
 
 
 @pytest.mark.parametrize("name", UNTRAINED)

@@ -7,6 +7,7 @@ from itertools import pairwise
 import pytest
 import tiny_gates
 import torch
+from interrupted import check_ends_alike
 from tiny_gates import recipe, small_graph
 from toys import HERE, pruned_are_zero, same, tiny_recipe
 
@@ -96,10 +97,6 @@ def test_the_same_search_twice_is_the_same(name, tmp_path):
             assert ours == theirs
 
 
-class Stopped(Exception):
-    """The power went."""
-
-
 @EACH
 def test_interrupted_anywhere_it_ends_with_the_same_masks(name, tmp_path, monkeypatch):
     training = {"average": 0.9} if name == "wd-glt" else {}
@@ -109,24 +106,8 @@ def test_interrupted_anywhere_it_ends_with_the_same_masks(name, tmp_path, monkey
     search = levels[min(1, len(levels) - 1)].masks
     said = gates_of(whole, search)
     assert (said["diverged"] is not None) is (name == "faithful")
-    store, watch, stops = Store(tmp_path / "store"), kinds.Watch.on_iteration, {2, 5, 6, 8}
-
-    def stop(self, loop):
-        watch(self, loop)
-        if self.session.job == search and loop.iteration in stops:
-            stops.discard(loop.iteration)
-            self.session.checkpoint(loop.snapshot())
-            raise Stopped
-
     assert said["iterations"] >= 8
-    monkeypatch.setattr(kinds.Watch, "on_iteration", stop)
-    while stops:
-        failed = run([search], store, HERE).failed
-        assert list(failed) == [search.key]
-        assert "Stopped" in failed[search.key]
-    assert run([search], store, HERE).failed == {}
-    for file in (MASKS, STATE, RESULT, LOG):
-        assert store.entry(search).read(file) == whole.entry(search).read(file), file
+    check_ends_alike(search, whole, Store(tmp_path / "store"), {2, 5, 6, 8}, monkeypatch)
 
 
 # -- modes -----------------------------------------------------------------------------------

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
+from interrupted import check_ends_alike
 from torch import nn
 from toys import HERE, Blobs, mlp, same, tiny_recipe
 
-from lth_zoo import kinds
 from lth_zoo.carry import with_signs
 from lth_zoo.engines.local import run
 from lth_zoo.errors import BadInput
@@ -19,7 +19,7 @@ from lth_zoo.masks import Masks
 from lth_zoo.norm_interpolation import faded, interpolated, norms_of
 from lth_zoo.recipe import Training
 from lth_zoo.rewind import clone_state
-from lth_zoo.session import MASKS, RESULT, STATE, read_state
+from lth_zoo.session import MASKS, RESULT, read_state
 from lth_zoo.store import Store
 from lth_zoo.train import Loop
 from lth_zoo.trials.collect import cost
@@ -215,27 +215,10 @@ def test_controls_of_the_search_and_of_the_ticket(tmp_path):
     assert [job.config["norms"] for job in corrupted] == ["interpolate"]
 
 
-class Stopped(Exception):
-    """The power went."""
-
-
 def test_interrupted_anywhere_a_round_ends_alike(ran, tmp_path, monkeypatch):
     whole, level = ran
     job = trainings(level)[1]
-    store, watch, stops = Store(tmp_path), kinds.Watch.on_iteration, {3}
-
-    def stop(self, loop):
-        watch(self, loop)
-        if self.session.job == job and loop.iteration in stops:
-            stops.discard(loop.iteration)
-            self.session.checkpoint(loop.snapshot())
-            raise Stopped
-
-    monkeypatch.setattr(kinds.Watch, "on_iteration", stop)
-    assert list(run([job], store, HERE).failed) == [job.key]
-    assert run([job], store, HERE).failed == {}
-    for file in (STATE, RESULT):
-        assert store.entry(job).read(file) == whole.entry(job).read(file), file
+    check_ends_alike(job, whole, Store(tmp_path), {3}, monkeypatch)
 
 
 @pytest.mark.parametrize(
