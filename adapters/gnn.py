@@ -30,6 +30,7 @@ class Family:
 #: Widths and depths as published; ``layers`` counts convolutions.
 FAMILIES: dict[str, Family] = {
     "gcn": Family(("width", "layers"), (16, 2)),
+    "gcn-bare": Family(("width", "layers"), (512, 2)),
     "gin": Family(("width", "layers"), (64, 2)),
     "gin-linear": Family(("width", "layers"), (64, 2)),
     "sage": Family(("width", "layers"), (64, 2)),
@@ -44,7 +45,8 @@ class GNN(Adapter):
     """GCN, GIN, GAT, GraphSAGE, GCNII and a deep residual GCN.
 
     Numbers follow the name: width, and then layers, of ``gcn-64``, ``gin-512x3``, ``sage``,
-    ``gcnii-64x16`` and ``gin-linear`` (one linear layer a sum, as UGS has it, instead of two);
+    ``gcnii-64x16``, and of two that are as UGS has them: ``gin-linear`` (one linear layer a sum
+    instead of two) and ``gcn-bare`` (no biases, no dropout of the features);
     heads and their width of ``gat-8x8``; layers, and then width, of ``resgcn-28x128``.
     The input is the number of features a node. Every model takes gates as ``edge_weight``.
     """
@@ -73,6 +75,7 @@ class GNN(Adapter):
 
         kinds: dict[str, Any] = {
             "gcn": gnn_networks.GCN,
+            "gcn-bare": gnn_networks.GCN,
             "gin": gnn_networks.GIN,
             "gin-linear": gnn_networks.GIN,
             "sage": gnn_networks.SAGE,
@@ -80,7 +83,7 @@ class GNN(Adapter):
             "gcnii": gnn_networks.GCNII,
             "resgcn": gnn_networks.ResGCN,
         }
-        more = {"linear": True} if family == "gin-linear" else {}
+        more = {"gin-linear": {"linear": True}, "gcn-bare": {"bare": True}}.get(family, {})
         (features,) = signature.input
         model: nn.Module = kinds[family](features, signature.output, **numbers, **more)
         return model

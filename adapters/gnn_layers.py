@@ -95,8 +95,8 @@ def normalised(edge_index: Tensor, gates: Tensor | None, x: Tensor) -> tuple[Ten
 class GCN(GCNConv):
     """Graph convolution (Kipf & Welling 2017) over columns and shares of :func:`normalised`."""
 
-    def __init__(self, inputs: int, outputs: int) -> None:
-        super().__init__(inputs, outputs, normalize=False)
+    def __init__(self, inputs: int, outputs: int, bias: bool = True) -> None:
+        super().__init__(inputs, outputs, bias=bias, normalize=False)
 
     def propagate(self, edge_index: Tensor, x: Tensor, edge_weight: Tensor | None) -> Tensor:
         """Return the sums, without a message a column."""

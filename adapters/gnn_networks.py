@@ -29,35 +29,43 @@ def widths(features: int, width: int, outputs: int, layers: int) -> Iterable[tup
 
 
 class Stack(nn.Module):
-    """Convolutions one after another, dropout before each and an activation between them."""
+    """Convolutions one after another, dropout before each and an activation between them.
+
+    ``whole`` leaves the features that come in as they are.
+    """
 
     def __init__(
         self,
         convs: Iterable[nn.Module],
         dropout: float = 0.5,
         activation: Callable[[Tensor], Tensor] = F.relu,
+        whole: bool = False,
     ) -> None:
         super().__init__()
         self.convs = nn.ModuleList(convs)
-        self.dropout, self.activation = dropout, activation
+        self.dropout, self.activation, self.whole = dropout, activation, whole
 
     def forward(self, x: Tensor, edge_index: Tensor, edge_weight: Tensor | None = None) -> Tensor:
         """Map (nodes, features) to (nodes, outputs)."""
         for i, conv in enumerate(self.convs):
             x = self.activation(x) if i else x
-            x = conv(dropped(x, self.dropout, self.training), edge_index, edge_weight)
+            x = x if self.whole and not i else dropped(x, self.dropout, self.training)
+            x = conv(x, edge_index, edge_weight)
         return x
 
 
 class GCN(Stack):
     """Graph convolutional network (Kipf & Welling 2017): 2 layers, dropout 0.5.
 
-    The symmetric normalisation is computed once a call, for all layers.
+    The symmetric normalisation is computed once a call, for all layers. If ``bare``, no layer has
+    a bias and features are not dropped, as in the published code of UGS (Chen et al. 2021).
     """
 
-    def __init__(self, features: int, outputs: int, width: int, layers: int = 2) -> None:
+    def __init__(
+        self, features: int, outputs: int, width: int, layers: int = 2, bare: bool = False
+    ) -> None:
         sizes = widths(features, width, outputs, layers)
-        super().__init__(gnn_layers.GCN(i, o) for i, o in sizes)
+        super().__init__((gnn_layers.GCN(i, o, bias=not bare) for i, o in sizes), whole=bare)
 
     def forward(self, x: Tensor, edge_index: Tensor, edge_weight: Tensor | None = None) -> Tensor:
         """Map (nodes, features) to (nodes, outputs)."""

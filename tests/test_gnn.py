@@ -26,7 +26,8 @@ from lth_zoo.seeds import seeded
 
 FEATURES, CLASSES = 6, 3
 SIGNATURE = Signature((FEATURES,), CLASSES, "nodes")
-NAMES = ["gcn-8", "gin-8", "gin-linear-8", "gat-2x4", "sage-8", "gcnii-8x4", "resgcn-3x8"]
+NAMES = ["gcn-8", "gcn-bare-8", "gin-8", "gin-linear-8", "gat-2x4", "sage-8", "gcnii-8x4"]
+NAMES += ["resgcn-3x8"]
 
 
 def built(name, signature=SIGNATURE, seed=0):
@@ -41,6 +42,8 @@ def built(name, signature=SIGNATURE, seed=0):
     ("name", "sizes"),
     [
         ("gcn", {"width": 16, "layers": 2}),
+        ("gcn-bare", {"width": 512, "layers": 2}),
+        ("gcn-bare-64x3", {"width": 64, "layers": 3}),
         ("gin-512x3", {"width": 512, "layers": 3}),
         ("gin-linear-512", {"width": 512, "layers": 2}),
         ("gat", {"heads": 8, "width": 8, "layers": 2}),
@@ -68,6 +71,20 @@ def test_every_listed_name_is_built():
     for name in GNN.models:
         model = built(name)
         assert model(**GNN().example(SIGNATURE)).shape == (4, CLASSES)
+
+
+def test_a_bare_gcn_has_no_biases_and_sees_every_feature():
+    graph, bare = graph_of(False, features=40), "gcn-bare-8"
+    signature = Signature((40,), CLASSES, "nodes")
+    assert not [n for n, _ in built(bare, signature).named_parameters() if n.endswith("bias")]
+    for name, seen in ((bare, True), ("gcn-8", False)):
+        model = built(name, signature).train()
+        given = []
+        model.convs[0].lin.register_forward_pre_hook(lambda _, args, to=given: to.append(args[0]))
+        model.convs[1].lin.register_forward_pre_hook(lambda _, args, to=given: to.append(args[0]))
+        model(graph.x, graph.edge_index)
+        assert given[0].equal(graph.x) is seen
+        assert (given[1] == 0).float().mean() > 0.6, "half of what the ReLU left is dropped"
 
 
 def test_a_task_without_a_graph_is_refused():
