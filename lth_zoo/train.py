@@ -18,10 +18,11 @@ import torch
 from torch import Tensor, nn
 
 from .backend import backend_for, grouped, optimizer_for
+from .enforce import Enforcer, elementwise, unwrap
 from .errors import Diverged, LthZooError
 from .hooks import Hook, overridden
 from .ledger import Ledger
-from .masks import Enforcer, Masks, elementwise, unwrap
+from .masks import Masks
 from .protocols import Objective, Task
 from .recipe import Training
 from .rewind import Snapshot, clone_state, load_optimizer, optimizer_tensors

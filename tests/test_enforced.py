@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from torch.optim import optimizer as torch_optimizer
 from toys import mlp, pruned_are_zero, same, some_masks
 
-from lth_zoo.masks import elementwise
+from lth_zoo.enforce import elementwise
 
 #: torch's own fused SGD is wrong in 16 bits on the CPU (pytorch issue 191763).
 ROWS = [

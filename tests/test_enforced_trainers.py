@@ -12,7 +12,8 @@ from torch import nn
 from torch.nn import functional as F
 from toys import INPUTS, Blobs, mlp, pruned_are_zero, same, some_masks
 
-from lth_zoo.masks import Masks, unwrap
+from lth_zoo.enforce import unwrap
+from lth_zoo.masks import Masks
 
 
 def check_trained(model, masks, start):

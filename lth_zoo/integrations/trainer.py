@@ -8,8 +8,9 @@ from typing import Any
 from torch import nn
 from transformers import TrainerCallback
 
+from ..enforce import Enforcer
 from ..errors import BadInput
-from ..masks import Enforcer, Masks
+from ..masks import Masks
 from ..placing import base_prefix
 from ..ticket import Ticket
 from .lora import check_sparsity, masks_in, plain_name
