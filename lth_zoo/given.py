@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import cache
 
-from .jobs import Job
+from .jobs import Job, graph
 from .protocols import Pretraining, adapter_of, task_of
 from .recipe import Training, build
 
@@ -47,3 +47,19 @@ def _trained(made: Pretraining, model: str, data: str) -> Job:
         "fresh_optimizer": True,
     }
     return Job("train", {**base, **config}, {"start": start})
+
+
+def own_graph(goal: Job) -> list[Job]:
+    """Return a job and all it needs, inputs first, less what was given to it and how that was made.
+
+    Judges and a pre-training are made once, whatever is searched for and trained with them.
+    """
+    every = graph([goal])
+    given = [
+        needed
+        for job in every
+        for role, needed in job.inputs.items()
+        if role.startswith("judge-") or role == "pretrained"
+    ]
+    made = {job.key for job in graph(given)}
+    return [job for job in every if job.key not in made]

@@ -104,6 +104,8 @@ def test_kept_signs_are_kept_and_free_ones_flip_as_often_as_worked_out():
     kept = shifted(values, 3.0, rng, keep_signs=True)
     assert kept.sign().equal(values.sign())
     assert (kept - values).abs().mean() > 1
+    zeros = torch.tensor([0.0, -1.0, 0.0, 1e-30])
+    assert shifted(zeros, 3.0, rng, keep_signs=True).sign().equal(zeros.sign())
     flips = (shifted(values, 1.0, rng, keep_signs=False).sign() != values.sign()).float().mean()
     assert abs(flips - 0.25) < 0.01  # arctan(1) / pi
 

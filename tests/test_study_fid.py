@@ -92,6 +92,8 @@ def test_what_cannot_be_is_said_before_anything_runs(network, tmp_path):
     (tmp_path / "text.pt").write_text("no network")
     with pytest.raises(DataError, match="is no TorchScript file"):
         FID(inception=str(tmp_path / "text.pt")).lay_out(tiny_recipe(**GAN), None)
+    with pytest.raises(BadInput, match="compares 5 images in 5 features: there must be more"):
+        FID(inception=network, images=5).lay_out(tiny_recipe(**GAN), None)
     with pytest.raises(BadInput, match="makes no images"):
         task_of("digits").frechet(nn.Linear(1, 1), features_by(network), 10)
 

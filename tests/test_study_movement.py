@@ -8,8 +8,9 @@ from toys import HERE, tiny_recipe
 from lth_zoo.engines.local import run
 from lth_zoo.errors import BadInput
 from lth_zoo.experiment import experiment
-from lth_zoo.finders import IMP, OneShot
+from lth_zoo.finders import IMP, LRR, Elastic, FineTune, OneShot
 from lth_zoo.formats import load_masks
+from lth_zoo.jobs import graph
 from lth_zoo.session import MASKS
 from lth_zoo.store import Store
 from lth_zoo.studies.base import Measured
@@ -35,6 +36,20 @@ def test_large_final_is_the_recipes_own_ticket_and_shares_its_jobs():
     at_once = tiny_recipe(finder=OneShot(), sparsity=0.6)
     (ticket,) = (arm.goal for arm in experiment(at_once).arms if arm.name == "ticket")
     assert jobs[REFERENCE, "one-shot", 3, 0, "training"] == ticket
+
+
+@pytest.mark.parametrize("finder", [FineTune(rate=0.3), LRR(rate=0.3)])
+def test_the_floor_trains_as_long_and_at_the_rates_of_the_criteria(finder):
+    recipe = tiny_recipe(finder=finder, sparsity=0.6)
+    jobs = jobs_of(Movement(criteria=("movement",)), recipe)
+    for way in ("iterative", "one-shot"):
+        one, other = (jobs[arm, way, 3, 0, "training"] for arm in ("movement", "random"))
+        assert len([j for j in graph([one]) if j.kind == "train"]) == (
+            4 if way == "iterative" else 2
+        )
+        assert [j.config for j in graph([one]) if j.kind == "train"] == [
+            j.config for j in graph([other]) if j.kind == "train"
+        ]
 
 
 def test_a_criterion_that_is_the_reference_has_its_masks_and_its_accuracy(tmp_path):
@@ -83,3 +98,5 @@ def test_what_cannot_be_is_said_before_anything_runs():
         Movement(criteria=(REFERENCE,))
     with pytest.raises(BadInput, match=r"'one-shot' has its own way: take imp"):
         Movement().lay_out(tiny_recipe(finder=OneShot(), sparsity=0.5), None)
+    with pytest.raises(BadInput, match=r"'elastic' has its own way: take imp"):
+        Movement().lay_out(tiny_recipe(finder=Elastic(), sparsity=0.5), None)

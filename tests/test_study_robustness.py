@@ -8,7 +8,7 @@ from toys import HERE, tiny_recipe
 from lth_zoo.engines.local import run
 from lth_zoo.errors import BadInput
 from lth_zoo.experiment import experiment
-from lth_zoo.finders import IMP, OneShot
+from lth_zoo.finders import IMP, SET, OneShot
 from lth_zoo.jobs import Job
 from lth_zoo.store import Store
 from lth_zoo.studies.base import Measured
@@ -37,6 +37,13 @@ def test_arms_are_the_recipes_own_networks_and_one_shot_keeps_as_much():
     masked = jobs[RANDOM, 3, "training"]
     assert masked.inputs["start"] == own["ticket"].inputs["start"]
     assert masked.config["keep"] == "weights"
+
+
+def test_what_is_pruned_at_once_is_trained_also_beside_a_ticket_that_is_not():
+    recipe = tiny_recipe(finder=SET(every="2"), sparsity=0.6)
+    jobs = {p.of["arm"]: p.job for p in Robustness().lay_out(recipe, None) if "level" in p.of}
+    train = jobs[ONE_SHOT].inputs["state-from"]
+    assert (train.config["begin"], train.config["end"]) == (0, recipe.training.iterations)
 
 
 def test_a_network_against_itself_is_fooled_by_its_own_attacks(tmp_path):

@@ -46,5 +46,7 @@ def test_more_samples_come_nearer_and_outputs_follow(tmp_path):
 def test_what_has_no_convolution_is_refused_before_anything_runs():
     with pytest.raises(BadInput, match=r"'lenet-300-100x0.1' on 'digits' has none; choose"):
         SubsetSum().lay_out(tiny_recipe(), None)
+    with pytest.raises(BadInput, match=r"'ae-convx0.1' on 'generation/digits' has none; choose"):
+        SubsetSum().lay_out(tiny_recipe(model="ae-convx0.1", task="generation/digits"), None)
     with pytest.raises(BadInput, match="samples holds 41; it must be between 1 and 40"):
         SubsetSum(samples=(41,))

@@ -11,7 +11,7 @@ from lth_zoo.adapters.cnn import CNN
 from lth_zoo.engines.local import run
 from lth_zoo.errors import BadInput
 from lth_zoo.experiment import experiment
-from lth_zoo.finders import IMP, EdgePopup
+from lth_zoo.finders import IMP, SET, EdgePopup, FineTune
 from lth_zoo.probes.heads import accuracy, features, head_layer, ridge
 from lth_zoo.protocols import task_of
 from lth_zoo.session import read_state
@@ -173,3 +173,6 @@ def test_what_cannot_be_is_said_before_anything_runs():
         Universal().lay_out(recipe(task="cifar10", model="conv-2x0.1"), None)
     with pytest.raises(BadInput, match="no ticket to look at"):
         Universal().lay_out(recipe(sparsity=0.0), None)
+    for finder in (SET(every="2"), FineTune(rate=0.3)):
+        with pytest.raises(BadInput, match="are 0 outside of it: they trained under it"):
+            Universal().lay_out(tiny_recipe(finder=finder, sparsity=0.6), None)

@@ -40,7 +40,7 @@ def head_job(session: Session) -> None:
     validation, test = (features(model, layer, task, s) for s in ("validation", "test"))
     classes = task.signature.output
     found = [
-        (accuracy(head, *validation), -strength, head)
+        (accuracy(head, *validation), strength, head)
         for strength, head in zip(
             config["strengths"], ridge(x, y, classes, config["strengths"]), strict=True
         )
@@ -50,7 +50,7 @@ def head_job(session: Session) -> None:
     session.write_json(
         {
             "accuracy": {"validation": seen, "test": accuracy(head, *test)},
-            "strength": -strength,
+            "strength": strength,
             "features": x.shape[1],
             "constant": int((x.std(0, unbiased=False) == 0).sum()),
             "majority": 100 * (test[1] == most).double().mean().item(),

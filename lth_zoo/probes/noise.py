@@ -35,9 +35,13 @@ def noise_job(session: Session) -> None:
 
 
 def shifted(values: Tensor, scale: float, rng: torch.Generator, keep_signs: bool) -> Tensor:
-    """Return values with Gaussian noise of that sd; with ``keep_signs`` flips are drawn again."""
+    """Return values with Gaussian noise of that sd; with ``keep_signs`` flips are drawn again.
+
+    A weight of exactly 0 then stays 0: its sign is kept by no other value.
+    """
     found = values + scale * torch.randn(values.shape, generator=rng)
     if keep_signs:
+        found[values == 0] = 0
         while (wrong := found.sign() != values.sign()).any():
             again = torch.randn(int(wrong.sum()), generator=rng)
             found[wrong] = values[wrong] + scale * again

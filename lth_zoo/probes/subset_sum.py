@@ -61,6 +61,7 @@ def subset_sum_job(session: Session) -> None:
     rng = np.random.Generator(
         np.random.PCG64(derive(config["seed"], "noise", "subset-sum", config["n"]))
     )
+    session.task.to(torch.device("cpu"))  # a training in this process may have moved it
     exact = outputs(model, session.task)
     worst: dict[str, float] = {}
     with torch.no_grad():

@@ -47,6 +47,9 @@ def chart_picture(
 
     def draw(figure: Figure, theme: Theme) -> None:
         figure.set_size_inches(WIDTH, 3.6)
+        if not charts:  # every measurement failed
+            figure.text(0.5, 0.5, "nothing was measured", ha="center")
+            return
         look = looks(labels, theme)
         panels = figure.subplots(1, len(charts), squeeze=False)[0]
         for panel, chart in zip(panels, charts, strict=True):

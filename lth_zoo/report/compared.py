@@ -34,7 +34,7 @@ def cost_picture(
             means = [fmean(v) for v in values]
             spread = [stdev(v) if len(v) > 1 else 0.0 for v in values]
             left.errorbar(*(means, names), xerr=spread, fmt="o", color=theme.ticket, elinewidth=1.2)
-            for value in (v for v in (fmean(dense.values()),) if dense):
+            for value in [fmean(dense.values())] if dense else []:
                 left.axvline(value, color=theme.ink, ls="--", lw=1)
                 left.annotate("dense", (value, 1), xycoords=("data", "axes fraction"), fontsize=8)
             left.set_xlabel(f"test {headline}")

@@ -34,8 +34,8 @@ class Probe:
 class Measured:
     """What a probe found: the job's ``result.json``, and its entry for what else it wrote.
 
-    ``seconds`` is what the job took, ``cost`` that and all it rests on, each job once. ``store``
-    has what it rests on.
+    ``seconds`` is what the job took, ``cost`` that and all it rests on, each job once, less what
+    every network of its kind is given (judges, a pre-training). ``store`` has what it rests on.
     """
 
     of: Mapping[str, Any]

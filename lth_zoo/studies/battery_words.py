@@ -16,7 +16,7 @@ from ..trials.findings import Control
 from ..trials.results import margin_of
 from ..trials.verdict import Verdict, judge
 from .base import Answer, Measured
-from .shared import cell, kept_share, mean_sd, signed, value_of
+from .shared import cell, kept_share, mean_sd, signed, sparse, value_of
 
 PASSES, FAILS, OPEN, TOLD, NOT = "passes", "fails", "open", "told", "not applicable"
 
@@ -129,13 +129,15 @@ def answered(recipe: Recipe, by: Yardstick, measured: Sequence[Measured]) -> Ans
         rows.append(_row(control, p, values[control.name], verdict.alpha, same))
     rows += [_blank(n, "did not end: see what failed") for n in plan["asked"] if n not in values]
     rows += [_blank(name, why) for name, why in plan["left"].items()]
-    kept = kept_share(arms.get(TICKET, {}).values())
-    findings = _said(rows, verdict, 1 - kept)
+    tickets = list(arms.get(TICKET, {}).values())
+    kept, edges = kept_share(tickets), kept_share(tickets, edges=True)
+    findings = _said(rows, verdict, sparse(tickets))
     blocks = (_table(rows, ticket, dense, by), *_picture(rows, ticket, dense, by, margin))
     data = {
         "headline": by.headline,
         "margin": margin,
-        "sparsity": 1 - kept,
+        "sparsity": None if kept is None else 1 - kept,
+        "graph_sparsity": None if edges is None else 1 - edges,
         "dense": dense,
         "ticket": ticket,
         "checks": rows,
@@ -230,13 +232,13 @@ def _paths(looks: Sequence[Measured]) -> dict[str, Any]:
     return about | {"result": FAILS if cut else TOLD, "says": says, **numbers}
 
 
-def _said(rows: Sequence[Mapping[str, Any]], verdict: Verdict, sparsity: float) -> list[str]:
+def _said(rows: Sequence[Mapping[str, Any]], verdict: Verdict, size: str) -> list[str]:
     def named(result: str) -> str:
         return ", ".join(row["check"] for row in rows if row["result"] == result) or "none"
 
     alone = replace(verdict, notes=()).sentence  # its notes are of uncorrected tests
     said = [
-        f"{100 * sparsity:.2f} % sparse. This level by itself: {alone}.",
+        f"{f'{size}. ' if size else ''}This level by itself: {alone}.",
         f"Passes: {named(PASSES)}. Fails: {named(FAILS)}. Open: {named(OPEN)}. "
         f"Not applicable: {named(NOT)}.",
     ]

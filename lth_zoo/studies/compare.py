@@ -17,7 +17,7 @@ from ..report.compared import cost_picture
 from ..report.tables import Table
 from ..trials.compare import compare
 from .base import Answer, Measured, Probe, Study
-from .shared import cell, fitting, mean_sd, tickets_at
+from .shared import cell, fitting, kept_share, mean_sd, tickets_at
 
 #: The finder that every other is measured against, besides dense.
 RANDOM = "random-mask"
@@ -28,7 +28,8 @@ class Compare(Study):
     """Which finder finds the best ticket, and at what price?
 
     Every finder runs with its published defaults at every sparsity, on the same seeds and batches;
-    its ticket is compared with the dense network and with a random mask, seed by seed.
+    its ticket is compared with the dense network and with a random mask, seed by seed. One that
+    did not end on every seed stands behind those that did.
     """
 
     finders: tuple[str, ...] = ()
@@ -50,24 +51,28 @@ class Compare(Study):
             BadInput: a finder that was asked for does not suit the recipe.
         """
         probes: dict[str, Probe] = {}
+        left: dict[str, str] = {}
         for sparsity in self.sparsities or (recipe.sparsity,):
             found, why = fitting(replace(recipe, sparsity=sparsity), self.finders, data)
             if missing := [name for name in self.finders if name in why]:
                 raise BadInput(f"finder {missing[0]!r} does not suit: {why[missing[0]]}")
+            at = f" at {100 * sparsity:g} %" if len(self.sparsities) > 1 else ""
+            left |= {f"{name}{at}": reason for name, reason in why.items()}
             for name, one in found.items():
                 for arm in one.arms:
                     # A rewind to a step parts the dense run in two jobs; a whole one goes first.
                     key, whole = f"{DENSE} {arm.seed}", not arm.goal.config["begin"]
                     if arm.name == DENSE and (whole or key not in probes):
-                        of = {"seed": arm.seed, "finder": DENSE, "sparsity": 0.0, "left_out": why}
+                        of = {"seed": arm.seed, "finder": DENSE, "sparsity": 0.0, "left_out": left}
                         probes[key] = Probe(of, arm.goal)
                 for arm in tickets_at(one, ()):
                     of = {"seed": arm.seed, "finder": name, "sparsity": sparsity}
                     probes[f"{name} {sparsity} {arm.seed}"] = Probe(of, arm.goal)
         return list(probes.values())
 
-    def answer(self, recipe: Recipe, by: Yardstick, measured: Sequence[Measured]) -> Answer:  # noqa: ARG002
+    def answer(self, recipe: Recipe, by: Yardstick, measured: Sequence[Measured]) -> Answer:
         """Return every finder's test metric, cost and differences, best first."""
+        seeds = len(recipe.seeds)
         dense = _values([m for m in measured if m.of["finder"] == DENSE], by)
         once = mean_sd(m.cost for m in measured if m.of["finder"] == DENSE)[0]
         rows: list[dict[str, Any]] = []
@@ -79,26 +84,28 @@ class Compare(Study):
                 | {"dense_seconds": once}
                 for name in dict.fromkeys(m.of["finder"] for m in here)
             ]
-            found.sort(key=lambda r: mean_sd(r["values"].values())[0], reverse=by.higher_is_better)
+            found.sort(key=lambda r: _rank(r["values"], by))
             rows += [row | _against(row["values"], dense, blind, by) for row in found]
         left: dict[str, str] = next(
             (m.of["left_out"] for m in measured if m.of["finder"] == DENSE), {}
         )
-        findings = [*_said(rows, dense, by)]
+        findings = [*_said(rows, dense, seeds, by)]
         if left:
             findings.append(f"Left out, since they do not suit: {', '.join(left)}.")
-        blocks = (cost_picture(rows, dense, by.headline), *_curves(rows, dense, by))
+        pictures = [cost_picture(rows, dense, by.headline)] if rows else []
+        blocks = (*pictures, *_curves(rows, dense, by))
         data = {"dense": dense, "rows": rows, "left_out": left, "headline": by.headline}
-        return Answer(tuple(findings), (*blocks, _table(rows, dense, once, by)), data)
+        return Answer(tuple(findings), (*blocks, _table(rows, dense, once, seeds, by)), data)
 
     def _row(
         self, name: str, sparsity: float, runs: Sequence[Measured], by: Yardstick
     ) -> dict[str, Any]:
-        kept = [tuple(map(sum, zip(*m.result["masks"].values(), strict=True))) for m in runs]
+        kept, edges = kept_share(runs), kept_share(runs, edges=True)
         return {
             "finder": name,
             "asked": sparsity,
-            "sparsity": mean_sd(1 - k / n for k, n in kept)[0],
+            "sparsity": 0.0 if kept is None else 1 - kept,
+            "graph_sparsity": None if edges is None else 1 - edges,
             "values": _values(runs, by),
             "search": mean_sd(m.cost - m.seconds for m in runs)[0],
             "training": mean_sd(m.seconds for m in runs)[0],
@@ -135,8 +142,14 @@ def _against(
     return found
 
 
+def _rank(values: Mapping[int, float], by: Yardstick) -> tuple[int, float]:
+    """Return what finders are sorted by: how many seeds ended, then the mean, best first."""
+    mean = mean_sd(values.values())[0]
+    return -len(values), -mean if by.higher_is_better else mean
+
+
 def _said(
-    rows: Sequence[Mapping[str, Any]], dense: Mapping[int, float], by: Yardstick
+    rows: Sequence[Mapping[str, Any]], dense: Mapping[int, float], seeds: int, by: Yardstick
 ) -> list[str]:
     """Return what may be said at each sparsity, tests corrected for the number of finders."""
     said = []
@@ -146,14 +159,26 @@ def _said(
         better = [r["finder"] for r in here if r["p_better_than_random"] < level]
         worse = [r["finder"] for r in here if r["p_worse_than_dense"] < level]
         first = here[0]
-        said.append(
-            f"{100 * sparsity:g} % sparse, n = {len(dense)}: the highest mean is "
-            f"{first['finder']}'s, {by.headline} {cell(first['values'].values())}; dense has "
-            f"{cell(dense.values())}. "
-            f"Better than a random mask (5 % over all finders): {', '.join(better) or 'none'}. "
-            f"Worse than dense: {', '.join(worse) or 'none shown'}."
-        )
+        words = [
+            f"{100 * sparsity:g} % sparse, {seeds} seeds: the best mean is {first['finder']}'s, "
+            f"{by.headline} {cell(first['values'].values())}; dense has {cell(dense.values())}."
+        ]
+        if _tested(here, "random"):
+            names = ", ".join(better) or "none"
+            words.append(f"Better than a random mask (5 % over all finders): {names}.")
+        if _tested(here, "dense"):
+            words.append(f"Worse than dense: {', '.join(worse) or 'none shown'}.")
+        if short := [
+            f"{r['finder']} on {len(r['values'])}" for r in here if len(r["values"]) < seeds
+        ]:
+            words.append(f"Did not end on every seed: {', '.join(short)}.")
+        said.append(" ".join(words))
     return said
+
+
+def _tested(rows: Sequence[Mapping[str, Any]], other: str) -> bool:
+    """Say whether any finder was tested against dense or random masks: there were two pairs."""
+    return any(row[f"over_{other}_interval"] is not None for row in rows)
 
 
 def _curves(
@@ -179,8 +204,19 @@ def _curves(
     ]
 
 
+def _sizes(row: Mapping[str, Any]) -> str:
+    """Return how much was removed of the weights, and of a graph's edges beside it."""
+    weights, edges = row["sparsity"], row["graph_sparsity"]
+    more = "" if edges is None else f", edges {100 * edges:.1f} %"
+    return f"{100 * weights:.1f} %{more}"
+
+
 def _table(
-    rows: Sequence[Mapping[str, Any]], dense: Mapping[int, float], once: float, by: Yardstick
+    rows: Sequence[Mapping[str, Any]],
+    dense: Mapping[int, float],
+    once: float,
+    seeds: int,
+    by: Yardstick,
 ) -> Table:
     def between(row: Mapping[str, Any], name: str) -> str:
         if row[f"over_{name}"] is None:
@@ -192,7 +228,8 @@ def _table(
     cells = [
         (
             row["finder"],
-            f"{100 * row['sparsity']:.1f} %",
+            _sizes(row),
+            f"{len(row['values'])} of {seeds}",
             cell(row["values"].values()),
             between(row, "dense"),
             between(row, "random"),
@@ -202,11 +239,13 @@ def _table(
         )
         for row in rows
     ]
-    cells.append((DENSE, "0 %", cell(dense.values()), "", "", "", "1.00", ""))
+    ended = f"{len(dense)} of {seeds}"
+    cells.append((DENSE, "0 %", ended, cell(dense.values()), "", "", "", "1.00", ""))
     head = f"test {by.headline}"
     columns = (
         "finder",
         "sparsity",
+        "seeds",
         head,
         "- dense",
         "- random-mask",
@@ -215,9 +254,9 @@ def _table(
         "flags",
     )
     note = (
-        f"Mean ± one sample standard deviation, {len(dense)} seeds; differences with 95 % "
+        "Mean ± one sample standard deviation over the seeds that ended; differences with 95 % "
         "intervals, paired by seed. Search and training: in dense runs, by measured time, of one "
-        "ticket."
+        "ticket; judges and a pre-training, which all are given, are in neither."
     )
     title = f"Finders: {head} and cost"
-    return Table("finders", title, columns, tuple(cells), note, frozenset({0, 7}))
+    return Table("finders", title, columns, tuple(cells), note, frozenset({0, 8}))

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from ..errors import BadInput, DataError
 from ..jobs import DENSE, Job
-from ..protocols import Yardstick, adapter_of
+from ..protocols import Task, Yardstick, adapter_of
 from ..recipe import Recipe
 from ..report.charts import Chart, Line, chart_picture
 from ..report.tables import Table
+from ..session import task_for
 from ..trials.compare import compare
 from .base import Answer, Measured, Probe, Study
-from .shared import cell, grouped, mean_sd, searched
+from .shared import cell, grouped, kept_share, mean_sd, searched
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -54,7 +59,7 @@ class FID(Study):
             )
         from ..probes.inception import features_by
 
-        features_by(self.inception)  # what is wrong with it is said now
+        self._try(features_by(self.inception), task_for(recipe, data))
         one = searched(recipe, data)
         found = []
         for arm in one.arms:
@@ -67,6 +72,19 @@ class FID(Study):
             found += [Probe({**of, "what": "fid"}, job), Probe({**of, "what": "run"}, arm.goal)]
         return found
 
+    def _try(self, read: Callable[[Tensor], Tensor], task: Task) -> None:
+        """Raise if the network does not answer or has too many features, before any search."""
+        import torch
+
+        features = read(task.batch("test", torch.arange(2))).shape[1]
+        images = min(self.images, task.size("test"), task.size("train"))
+        if images <= features:
+            raise BadInput(
+                f"study 'fid' compares {images:,} images in {features:,} features: there must be "
+                "more images than features. Raise study.images, or take a task with a larger test "
+                "part"
+            )
+
     def _digest(self) -> str:
         if not self.inception:
             return "torchmetrics"
@@ -78,17 +96,13 @@ class FID(Study):
     def answer(self, recipe: Recipe, by: Yardstick, measured: Sequence[Measured]) -> Answer:  # noqa: ARG002
         """Return the distance by level, beside the floor of real images."""
         fids = grouped([m for m in measured if m.of["what"] == "fid"], "arm", "level")
-        runs = grouped([m for m in measured if m.of["what"] == "run"], "arm", "level")
+        trained = [m for m in measured if m.of["what"] == "run"]
         dense = {seed: r["fid"] for seed, r in fids.get((DENSE, 0), {}).items()}
         rows: list[dict[str, Any]] = []
         for (arm, level), found in fids.items():
             values = {seed: r["fid"] for seed, r in found.items()}
-            counts = [
-                tuple(map(sum, zip(*r["masks"].values(), strict=True)))
-                for r in runs[arm, level].values()
-                if r["masks"]
-            ]
-            sparsity = mean_sd(1 - kept / size for kept, size in counts)[0] if counts else 0.0
+            kept = kept_share(m for m in trained if (m.of["arm"], m.of["level"]) == (arm, level))
+            sparsity = 0.0 if kept is None else 1 - kept
             against = compare(values, dense, higher_is_better=False)
             row = {"arm": arm, "level": level, "sparsity": sparsity, "values": values}
             rows.append(row | {"difference": against.difference, "interval": against.interval})
@@ -109,7 +123,10 @@ class FID(Study):
             [Chart("sparsity, %", "Frechet distance", tuple(lines))],
         )
         said = tuple(_said(row) for row in rows if row["arm"] != DENSE and row["interval"])
-        about = (f"Real images against real ones of the same number: {floor:.2f}.",)
+        if math.isnan(floor):
+            about = ("No distance was measured: see what failed.",)
+        else:
+            about = (f"Real images against real ones of the same number: {floor:.2f}.",)
         data = {"rows": rows, "floor": floor}
         return Answer(said + about, (picture, _table(rows, floor)), data)
 

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Literal, get_args
 from .. import registry
 from ..chain import Chain
 from ..errors import BadInput, unknown
-from ..finders import IMP
+from ..finders import IMP, Elastic
 from ..jobs import DENSE, Job, Level
 from ..protocols import Yardstick
 from ..recipe import Recipe, finder_name
@@ -29,6 +29,8 @@ REFERENCE = "large_final"
 #: The same score under the name that a search has by default, so that both share their jobs.
 _SAME = {REFERENCE: "magnitude"}
 FLOOR = "random"
+#: Rewind rules by which a level goes on from the weights of the one before.
+_GO_ON = ("learning-rate", "none")
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,7 @@ class Movement(Study):
 
     def lay_out(self, recipe: Recipe, data: Path | None) -> Sequence[Probe]:
         """Return the dense run, each criterion's tickets, and how alike their masks are."""
-        if not isinstance(recipe.finder, IMP):
+        if not isinstance(recipe.finder, IMP) or isinstance(recipe.finder, Elastic):
             raise BadInput(
                 f"study 'movement' prunes by one score after another, and finder "
                 f"{finder_name(recipe.finder)!r} has its own way: take imp"
@@ -131,7 +133,7 @@ class Movement(Study):
             values = {m.of["seed"]: value_of(m, by) for m in trained}
             row: dict[str, Any] = {
                 "criterion": score,
-                "kept": kept_share(trained),
+                "kept": kept_share(trained) or 0.0,
                 "values": values,
             }
             if score == REFERENCE:
@@ -154,11 +156,12 @@ def _levels(chain: Chain, score: str, way: str, wanted: Sequence[int]) -> Iterat
     """Yield the levels of a criterion; at once, each has the whole amount of its level."""
     finder = chain.recipe.finder
     assert isinstance(finder, IMP)
-    if way == "iterative" and score != FLOOR:
+    # Where each level starts afresh, random scores are level by level what they are at once.
+    afresh = type(finder) is IMP and finder.rewind.partition("=")[0] not in _GO_ON
+    if way == "iterative" and not (score == FLOOR and afresh):
         found = replace(finder, score=score).search(chain)
         yield from (level for level in found if level.index in wanted)
         return
-    # Random scores have no memory: level by level they are what they are at once.
     dense = chain.dense(finder.rewind)
     assert dense.train is not None
     amounts = finder.schedule(chain.density)
@@ -167,7 +170,7 @@ def _levels(chain: Chain, score: str, way: str, wanted: Sequence[int]) -> Iterat
             *(dense.train, None),
             **(amounts[index - 1] | {"score": score, "scope": finder.scope, "start": dense.start}),
         )
-        yield replace(chain.retrain(finder.rewind, dense.train, masks, 1), index=index)
+        yield replace(finder.level(chain, dense.train, masks, 1), index=index)
 
 
 def _alike(result: Mapping[str, Any]) -> tuple[float, float]:

@@ -15,6 +15,7 @@ from ..protocols import Yardstick
 from ..recipe import Recipe
 from ..report.charts import Chart, Line, chart_picture
 from ..report.tables import Table
+from ..trials.cells import holm
 from ..trials.compare import compare
 from .base import Answer, Measured, Probe, Study
 from .shared import cell, grouped, mean_sd, searched, tickets_at
@@ -124,8 +125,12 @@ class Noise(Study):
             rows.append(
                 row
                 | {"difference": against.difference, "interval": against.interval}
-                | {"p_worse": against.p_worse}
+                | {"p_worse": against.p_worse, "p_better": against.p_better}
             )
+        tested = [row for row in rows if row.get("interval") is not None]
+        ps = holm([min(1.0, 2 * min(row["p_worse"], row["p_better"])) for row in tested])
+        for row, p in zip(tested, ps, strict=True):
+            row |= {"p": p, "tests": len(tested)}
         return rows
 
 
@@ -139,11 +144,12 @@ def _said(level: int, row: Mapping[str, Any], by: Yardstick) -> str:
         return ""
     low, high = row["interval"]
     mean = 100 * mean_sd(row["flipped"])[0]
-    verdict = "worse than" if row["p_worse"] < 0.05 else "not shown to be worse than"
+    side = "worse than" if row["p_worse"] < row["p_better"] else "better than"
+    verdict = side if row["p"] < 0.05 else "not told apart from"
     return (
         f"Level {level}, {row['arm']} of {row['sigma']:g} sd ({mean:.0f} % of the kept weights "
         f"change sign): {verdict} the ticket, {by.headline} {row['difference']:+.2f} "
-        f"[{low:+.2f}, {high:+.2f}], paired, n = {len(row['values'])}."
+        f"[{low:+.2f}, {high:+.2f}] (paired, n = {len(row['values'])}, Holm over {row['tests']})."
     )
 
 

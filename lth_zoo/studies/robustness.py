@@ -172,7 +172,7 @@ class Robustness(Study):
                 for n, v in arms.items()
             ]
             rows += group
-            findings += said(level, kept_share(trained), group)
+            findings += said(level, kept_share(trained) or 0.0, group)
             findings += transferred(level, measured, _ARMS)
             drawn += pictures(level, group)
         findings.append(sanity(attacks))
@@ -203,8 +203,12 @@ def _at_once(chain: Chain, dense: Level, ticket: Arm) -> Job:
         total=None if total is None else Fraction(total),
         start=dense.start,
     )
-    train = chain.retrain(getattr(finder, "rewind", "init"), dense.train, once, 1).train
+    rule = getattr(finder, "rewind", "init")
+    train = chain.retrain(rule, dense.train, once, 1).train
     assert train is not None
+    if train.config["begin"] == train.config["end"]:  # pruned while training: nothing is retrained
+        train = chain.retrain("init", dense.train, once, 1).train
+        assert train is not None
     return train
 
 

@@ -13,7 +13,8 @@ from .. import registry
 from ..backend import backend_for
 from ..engines.local import Outcome, Watcher, run
 from ..errors import BadInput
-from ..jobs import Ref, canonical, graph
+from ..given import own_graph
+from ..jobs import Ref, canonical
 from ..parse import load
 from ..recipe import Recipe, build
 from ..report.page import Asked, write_report
@@ -99,9 +100,10 @@ def _measured(probe: Probe, store: Store, took: Callable[[str, str], float]) -> 
     entry = store.entry(probe.job)
     if entry is None:
         return None
-    taken = {job.key: took(job.kind, job.key) for job in graph([probe.job])}
+    cost = sum(took(job.kind, job.key) for job in own_graph(probe.job))
     result = entry.json() if RESULT in entry else {}
-    return Measured(probe.of, result, entry, taken[probe.job.key], sum(taken.values()), store)
+    seconds = took(probe.job.kind, probe.job.key)
+    return Measured(probe.of, result, entry, seconds, cost, store)
 
 
 def _seconds(store: Store, kind: str, key: str) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +13,7 @@ from .. import registry
 from ..errors import BadInput
 from ..experiment import Arm, Experiment, experiment
 from ..jobs import TICKET, Job
+from ..masks import DATA
 from ..protocols import Finder, Yardstick
 from ..recipe import Recipe, finder_name
 from ..rewind import Rewind
@@ -76,18 +78,22 @@ def grouped(
 
 
 def mean_sd(values: Iterable[float]) -> tuple[float, float]:
-    """Return the mean and the sample standard deviation, 0 of a single value."""
+    """Return the mean and the sample standard deviation, 0 of a single value, NaN of none."""
     known = list(values)
+    if not known:
+        return math.nan, math.nan
     return fmean(known), stdev(known) if len(known) > 1 else 0.0
 
 
 def cell(values: Iterable[float], digits: int = 2) -> str:
     """Return ``98.10 ± 0.07``; without the spread where there is one value.
 
-    >>> cell([1.0, 2.0], 1), cell([1.0], 1)
-    ('1.5 ± 0.7', '1.0')
+    >>> cell([1.0, 2.0], 1), cell([1.0], 1), cell([])
+    ('1.5 ± 0.7', '1.0', 'nothing')
     """
     known = list(values)
+    if not known:
+        return "nothing"
     mean, sd = mean_sd(known)
     return f"{mean:.{digits}f} ± {sd:.{digits}f}" if len(known) > 1 else f"{mean:.{digits}f}"
 
@@ -97,10 +103,30 @@ def value_of(one: Measured, by: Yardstick) -> float:
     return float(one.result["metrics"]["test"][by.headline])
 
 
-def kept_share(trained: Iterable[Measured]) -> float:
-    """Return which share of the weights that masks cover was kept, over these trainings."""
-    counts = [pair for one in trained for pair in one.result["masks"].values()]
-    return sum(kept for kept, _ in counts) / max(1, sum(size for _, size in counts))
+def kept_share(trained: Iterable[Measured], edges: bool = False) -> float | None:
+    """Return which share of the weights that masks cover was kept, over these trainings.
+
+    With ``edges`` it is that of the graph's edges; None where no mask covers any.
+    """
+    counts = [
+        pair
+        for one in trained
+        for name, pair in one.result["masks"].items()
+        if name.startswith(DATA) is edges
+    ]
+    size = sum(of for _, of in counts)
+    return sum(kept for kept, _ in counts) / size if size else None
+
+
+def sparse(trained: Sequence[Measured]) -> str:
+    """Return how sparse trainings are, in words: of a graph its edges beside the weights.
+
+    Empty where no mask covers anything.
+    """
+    shares = kept_share(trained), kept_share(trained, edges=True)
+    words = ("{:.2f} % sparse", "{:.2f} % of the edges removed")
+    found = [w.format(100 * (1 - s)) for w, s in zip(words, shares, strict=True) if s is not None]
+    return ", ".join(found)
 
 
 def signed(

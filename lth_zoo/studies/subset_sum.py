@@ -59,10 +59,12 @@ class SubsetSum(Study):
         task = task_for(recipe, data)
         with seeded(0, "init"):
             model = adapter_of(recipe.model).build(recipe.model, task.signature)
-        if len(task.signature.input) != 3 or not convolutions(model):
+        images = len(task.signature.input) == 3 and task.signature.answer == "classes"
+        if not images or not convolutions(model):
             raise BadInput(
-                f"study 'subset-sum' imitates convolutions on images, and {recipe.model!r} on "
-                f"{recipe.task!r} has none; choose lenet-5-same, conv-2 or resnet-20 on images"
+                "study 'subset-sum' imitates convolutions that classify images, and "
+                f"{recipe.model!r} on {recipe.task!r} has none; choose lenet-5-same, conv-2 or "
+                "resnet-20 on images"
             )
         one = searched(recipe, data)
         found = []

@@ -14,7 +14,7 @@ from ..experiment import Experiment
 from ..finders.strong_tickets import SETTLE
 from ..jobs import DENSE, TICKET, Job, Level
 from ..protocols import Yardstick, adapter_of
-from ..recipe import Recipe
+from ..recipe import Recipe, finder_name
 from ..report.dots import Dots, dots_picture
 from ..report.figures import Picture
 from ..report.tables import Table
@@ -131,6 +131,14 @@ def _networks(one: Experiment) -> Iterator[tuple[str, int, Job]]:
         yield TRAINED_DENSE, arm.seed, arm.goal
         yield INPUTS, arm.seed, arm.goal
     for arm in tickets_at(one, ()):
+        start = arm.level.start
+        if start.kind == "dynamic" or "masks" in start.inputs:
+            raise BadInput(
+                f"study 'universal' freezes a ticket beside its weights without a mask, and those "
+                f"of finder {finder_name(one.recipe.finder)!r} are 0 outside of it: they trained "
+                "under it. Take a finder whose ticket starts from whole weights: edge-popup, snip, "
+                "imp"
+            )
         chain = Chain(one.recipe, arm.seed, one.fingerprint)
         masks = chain.control("random-layer", arm.level, "masks").masks
         frozen = _frozen(chain, arm.level, arm.level.masks)
