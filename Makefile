@@ -65,7 +65,7 @@ typing-links:  ## Make the link tree that type checkers and editors read
 	@ln -sfn ../../../adapters $(LINKS)/adapters
 	@ln -sfn ../../../tasks $(LINKS)/tasks
 
-bench: $(STAMP)  ## Measure the ratios in docs/results (about 20 minutes)
+bench: $(STAMP)  ## Measure the ratios in docs/results (over an hour)
 	$(BIN)/python benchmarks/run.py
 
 clean:  ## Remove .venv, caches and built files; stores and reports stay

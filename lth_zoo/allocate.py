@@ -100,7 +100,8 @@ def allocate(
         overrides: tensors with a density of their own; each is a pool.
         total: if given, overrides are kept but the whole is shifted to hit this density
             exactly: every density d becomes d**t for the one t that does it.
-        groups: prunable name -> group, for ``group``.
+        groups: prunable name -> group, for ``group``; where given, the last one of a group
+            ``output`` is the output layer of ``smart-ratio``, else the last tensor is.
         caps: prunable name -> number of candidates, where earlier masks limit them.
         axes: prunable name -> dimension of its outputs, for ``row`` and N:M; 0 where not given.
 
@@ -162,7 +163,8 @@ def _shares(
             members.setdefault(groups.get(name, ""), []).append(name)
         return {tuple(names): density for names in members.values()}
     if scope == "smart-ratio":
-        return {(n,): d for n, d in _smart(free, list(shapes)[-1], density).items()}
+        ends = [n for n in shapes if groups.get(n) == "output"] if groups else list(shapes)
+        return {(n,): d for n, d in _smart(free, ends[-1] if ends else "", density).items()}
     dense: set[str] = set()
     if scope == "erk":
         raw = {n: Fraction(sum(shapes[n]), prod(shapes[n])) for n in free}
@@ -197,8 +199,9 @@ def _scaled(
 def _smart(free: Mapping[str, int], last: str, density: Fraction) -> dict[str, Fraction]:
     """Return densities proportional to j**2 + j, j the layers from here to the last.
 
-    The last layer has :data:`LAST`, but no more than half of what stays. What does not fit into a
-    layer goes to the next one (Su et al. 2020, arXiv:2009.11094, section 4).
+    The ``last`` layer, the output's, has :data:`LAST`, but no more than half of what stays; none
+    has where that is not covered. What does not fit into a layer goes to the next one (Su et al.
+    2020, arXiv:2009.11094, section 4).
     """
     budget = density * sum(free.values())
     head = min(LAST * free.get(last, 0), budget / 2)

@@ -58,7 +58,7 @@ def carry(session: Session) -> None:
     start, source = session.snapshot("start"), session.snapshot("source").state
     prefix = adapter.prefix(session.config["model"])
     if changes == "signs":
-        state = with_signs(start.state, source, carried, prefix)
+        state = in_step(model, start.state, with_signs(start.state, source, carried, prefix))
     else:
         head = adapter.head(model)
         state = with_base(start.state, source, head, prefix)
@@ -149,6 +149,20 @@ def with_signs(
             raise BadInput(f"{name} is {shape} in the source, {tuple(mask.shape)} in the masks")
         signed = torch.copysign(start[name], tensor)
         state[name] = torch.where(mask & (tensor != 0), signed, start[name])
+    return state
+
+
+def in_step(
+    model: nn.Module, before: Mapping[str, Tensor], after: Mapping[str, Tensor]
+) -> dict[str, Tensor]:
+    """Return a changed state in which every name of a shared tensor has what one of them got."""
+    shared: dict[int, list[str]] = {}
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        shared.setdefault(id(parameter), []).append(name)
+    state = dict(after)
+    for names in shared.values():
+        moved = [n for n in names if not after[n].equal(before[n])]
+        state |= dict.fromkeys(names, after[moved[0]]) if moved else {}
     return state
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from . import registry
 from .errors import BadInput
 from .given import judges_of, pretrained_start
-from .jobs import Job, Level
+from .jobs import Job, Level, iterations_of
 from .recipe import Recipe
 from .rewind import Rewind
 
@@ -246,6 +246,13 @@ class Chain:
         train = self.train(start, masks, begin=begin, fresh_optimizer=begin == 0)
         return Level(index, start, masks, train)
 
+    def going_on(self, level: Level) -> Level:
+        """Return a level whose training goes on to the end from where its search stopped."""
+        assert level.train is not None
+        span = {"begin": None, "end": self.recipe.training.iterations}
+        train = replace(level.train, config={**level.train.config, **span})
+        return replace(level, train=train)
+
     def _headed(self, start: Job, trained: Job, index: int) -> Job:
         """Return a level's start with the head that the recipe gives it."""
         if index == 0 or self.recipe.head in (None, "rewind"):
@@ -275,10 +282,11 @@ class Chain:
         Raises:
             BadInput: such a control, and no dense run at hand.
         """
-        level = self.restarted(level)
+        holds = "start" if changes == "init" else changes
+        if holds != "start" or level.start.kind == "dynamic":
+            level = self.restarted(level)
         assert level.masks is not None
         assert level.train is not None
-        holds = "start" if changes == "init" else changes
         config = {**self._base, "seed": self.seed, "name": name, "changes": holds}
         made = level.start.config  # what is drawn afresh is made alike
         config |= {key: made[key] for key in ("weights", "finish") if key in made}
@@ -293,20 +301,41 @@ class Chain:
         masks = level.masks if holds == "start" else job
         start = level.start if holds == "masks" else job
         if changes == "init":
-            whole = self.again(level.train, start, masks, begin=0, fresh_optimizer=True)
+            asked = level.train.config
+            span = {"begin": 0, "end": min(asked["end"], asked["training"]["iterations"])}
+            whole = self.again(level.train, start, masks, **span, fresh_optimizer=True)
             return Level(level.index, start, masks, whole)
         return Level(level.index, start, masks, self.again(level.train, start, masks))
 
     def restarted(self, level: Level) -> Level:
         """Return a level as its controls train it.
 
-        Where the weights grew under the ticket's own masks, all others are 0: under another mask
-        such a state is no network. Its controls train from the initial state, the whole training.
+        Where the weights trained under the ticket's own masks, all others are 0: under another mask
+        such a state is no network. Its controls start from what was whole: the trained dense
+        network; of a search that trains under masks the initial state, and train as long as search
+        and ticket together.
         """
-        if level.start.kind != "dynamic":
+        start, train = level.start, level.train
+        assert train is not None
+        if start.kind in ("dynamic", "inform"):
+            whole = self.initial()
+            longer = self.lasting(iterations_of(start) + iterations_of(train))
+            return Level(level.index, whole, level.masks, longer.train(whole, level.masks))
+        if start.kind != "train" or "masks" not in start.inputs:
             return level
-        start = self.initial()
-        return Level(level.index, start, level.masks, self.train(start, level.masks))
+        dense = self.dense(getattr(self.recipe.finder, "rewind", "init")).train
+        assert dense is not None
+        inputs = {**train.inputs, "start": dense}
+        return Level(level.index, dense, level.masks, replace(train, inputs=inputs))
+
+    def lasting(self, iterations: int) -> Chain:
+        """Return the chain whose trainings last so long, their schedule stretched with them."""
+        training = self.recipe.training
+        scale = Fraction(iterations, training.iterations)
+        marks = tuple(round(m * scale) for m in training.milestones)
+        warmup = round(training.warmup * scale)
+        longer = replace(training, iterations=max(1, iterations), milestones=marks, warmup=warmup)
+        return replace(self, recipe=replace(self.recipe, training=longer))
 
     def again(self, train: Job, start: Job, masks: Job, **changed: Any) -> Job:
         """Return the same training from another start under other masks; keeps metrics alone."""

@@ -22,7 +22,8 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from .chain import Chain
 from .coverage import covered_of, pools_of
 from .errors import BadInput
-from .jobs import Level, graph, iterations_of
+from .given import own_graph
+from .jobs import Level, iterations_of
 from .protocols import Signature, adapter_of
 from .recipe import finder_name
 from .seeds import generator, seeded
@@ -179,19 +180,12 @@ def half_data(chain: Chain) -> Chain:
 def equal_compute(chain: Chain, level: Level, signature: Signature) -> Level:  # noqa: ARG001
     """Train the dense network for as many iterations as the ticket's search and training took.
 
-    Counted as planned, each job once; a step of a sparse network counts as one of the dense one.
+    Counted as planned, each job once, less judges and a pre-training, which the dense network is
+    given too; a step of a sparse network counts as one of the dense one.
     The schedule is stretched: its milestones and warm-up move along.
     """
     assert level.train is not None
-    training, total = chain.recipe.training, sum(map(iterations_of, graph([level.train])))
-    scale = Fraction(total, training.iterations)
-    longer = replace(
-        training,
-        iterations=max(1, total),
-        milestones=tuple(round(m * scale) for m in training.milestones),
-        warmup=round(training.warmup * scale),
-    )
-    whole = replace(chain, recipe=replace(chain.recipe, training=longer))
+    whole = chain.lasting(sum(map(iterations_of, own_graph(level.train))))
     start = whole.initial()
     return Level(level.index, start, None, whole.train(start, keep="metrics"))
 

@@ -25,7 +25,7 @@ from .searches.channels import check_channels
 from .searches.concrete import check_concrete
 from .searches.dynamic import check_dynamic
 from .searches.elastic import check_elastic
-from .searches.gate_search import check_search
+from .searches.gate_search import check_search, check_view
 from .searches.learn import check_learned
 from .searches.structured import check_units
 from .searches.supermask_search import check_supermask
@@ -128,6 +128,8 @@ def check(recipe: Recipe, data: Path | None = None) -> str:
             check_concrete(job.config, task, model, covered)
         if job.kind == "gates":
             check_search(job.config, task, model)
+        if job.kind in ("denoise", "scorer") or (job.kind == "inform" and "entry" in job.config):
+            check_view(job.config, task)
         if job.kind == "learn" and job.config["task"] == recipe.task:
             check_learned(job.config, task, model)
         if job.kind == "dynamic":
@@ -230,6 +232,7 @@ def _check_source(
 
 
 def _check_amounts(jobs: list[Job], model: Any, covered: Mapping[str, Prunable]) -> None:
+    _check_uniform(jobs, model, covered)
     kept: dict[str, int] = {}
     for job in jobs:
         if job.kind not in ("prune", "rounds"):
@@ -243,6 +246,21 @@ def _check_amounts(jobs: list[Job], model: Any, covered: Mapping[str, Prunable])
                 f"a level would keep {kept[job.key]:,} weights of {kept[before.key]:,} that are "
                 "left before it: finder.rates remove more than finder.rate"
             )
+
+
+def _check_uniform(jobs: list[Job], model: Any, covered: Mapping[str, Prunable]) -> None:
+    """Raise if a search keeps the first layer dense at first and cannot to its end."""
+    jobs = [job for job in jobs if job.config.get("scope") == "uniform"]
+    sizes = [model.get_parameter(name).numel() for name in covered]
+    kept = [round(exact(job.config["density"]) * sum(sizes)) for job in jobs]
+    if any(job.kind == "rounds" or job.config.get("rule") == "gradual" for job in jobs):
+        kept.append(sum(sizes))
+    if kept and min(kept) < sizes[0] <= max(kept):
+        raise BadInput(
+            f"scope 'uniform' keeps the first layer dense, {sizes[0]:,} weights, and in the end "
+            f"{min(kept):,} are to stay in all: give a lower sparsity, scope 'layer' or 'erk', or "
+            "leave that layer out with --no-prune-first"
+        )
 
 
 def _check_filled(

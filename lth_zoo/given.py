@@ -49,12 +49,12 @@ def _trained(made: Pretraining, model: str, data: str) -> Job:
     return Job("train", {**base, **config}, {"start": start})
 
 
-def own_graph(goal: Job) -> list[Job]:
-    """Return a job and all it needs, inputs first, less what was given to it and how that was made.
+def own_graph(*goals: Job) -> list[Job]:
+    """Return jobs and all they need, inputs first, less what was given and how that was made.
 
     Judges and a pre-training are made once, whatever is searched for and trained with them.
     """
-    every = graph([goal])
+    every = graph(goals)
     given = [
         needed
         for job in every

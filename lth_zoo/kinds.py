@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from . import registry
 from .altered import with_random_labels, with_random_pixels
 from .best import Best
-from .carry import tied
+from .carry import in_step, tied
 from .compact import Plan, expand, made_compact, narrow
 from .controls import Draft
 from .errors import BadInput, Diverged, StoreError, unknown
@@ -94,7 +94,8 @@ def graft(session: Session) -> None:
         if name.rpartition("/")[0].partition(":")[2] not in head
     }
     state = {n: other[n] if n in head else t for n, t in start.state.items()}
-    session.write_start(replace(start, state=state, optimizer=optimizer))
+    average = {n: t for n, t in start.average.items() if n not in head}
+    session.write_start(replace(start, state=state, optimizer=optimizer, average=average))
 
 
 # -- train ---------------------------------------------------------------------------------
@@ -272,7 +273,8 @@ def control(session: Session) -> None:
         session.write_masks(changed.masks)
     if config["changes"] != "masks":
         # A new start has no past: its optimiser and generators begin anew.
-        session.write_state(Snapshot(dict(changed.state), start.iteration))
+        state = in_step(session.build(), start.state, changed.state)
+        session.write_state(Snapshot(state, start.iteration))
 
 
 def _fresh(session: Session, masks: Masks) -> dict[str, Tensor]:

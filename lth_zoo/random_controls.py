@@ -85,4 +85,6 @@ def _selected(
     masks = draft.masks.weights
     names = [n for n in order if n in masks]
     shapes = {n: tuple(masks[n].shape) for n in [*names, *(n for n in masks if n not in names)]}
-    return draft.masks.joined(select(scores, allocate(shapes, draft.density, scope)))
+    ends = {n: "output" if n == order[-1] else "" for n in shapes} if order else None
+    pools = allocate(shapes, draft.density, scope, groups=ends)
+    return draft.masks.joined(select(scores, pools))

@@ -14,7 +14,7 @@ from .progress import clock
 
 @dataclass(frozen=True, kw_only=True)
 class Plan(WithRecipe):
-    """Say what `find` (or `study`, given a grid file) would run with the same arguments."""
+    """Say what `find` of a recipe, or `study` of a grid file, would run with the same arguments."""
 
 
 @dataclass(frozen=True, kw_only=True)

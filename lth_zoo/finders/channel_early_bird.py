@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from ..chain import Chain
 from ..errors import BadInput
-from ..jobs import Job, Level
+from ..jobs import Level
 from ..protocols import Finder
 from .amounts import iterations_in
 
@@ -89,14 +89,7 @@ class ChannelEarlyBird(Finder):
             density=str(chain.density),
         )
         level = chain.retrain(self.rewind, masks, masks, 1)
+        level = chain.going_on(level) if self.rewind == "none" else level
         assert level.train is not None
-        yield replace(level, train=self._trained(level.train, whole))
-
-    def _trained(self, train: Job, whole: int) -> Job:
-        """Return the ticket's training, on the smaller network, from where the search stopped."""
-        config: dict[str, Any] = dict(train.config)
-        if self.rewind == "none":
-            config |= {"begin": None, "end": whole}
-        if self.shrink:
-            config["compact"] = True
-        return Job("train", config, train.inputs)
+        config = {**level.train.config, **({"compact": True} if self.shrink else {})}
+        yield replace(level, train=replace(level.train, config=config))

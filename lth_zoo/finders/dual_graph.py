@@ -35,6 +35,7 @@ class DualGraph(Finder):
     search has moved into the ticket: init, step=K, P%, fresh."""
 
     prunes_graph: ClassVar[bool] = True
+    needs_gates: ClassVar[bool] = True
     paper: ClassVar[str] = (
         "Wang et al., ICLR 2023 (DGLT), after Bai et al., ICLR 2022, arXiv:2203.04248 (RST)"
     )

@@ -28,6 +28,9 @@ def levels(
     """Yield the dense level and, if anything is to be pruned, that of the changing mask.
 
     Its training starts from the initial state, wherever the survivors are rewound to.
+
+    Raises:
+        BadInput: the best look of a training is asked for, and the ticket has none of its own.
     """
     yield chain.dense(finder.rewind)
     if chain.density == 1:
@@ -45,7 +48,15 @@ def levels(
         total=None,
         **config,
     )
-    yield chain.retrain(finder.rewind, masks, masks, 1)
+    level = chain.retrain(finder.rewind, masks, masks, 1)
+    assert level.train is not None
+    if training.result == "best" and level.train.config["begin"] == level.train.config["end"]:
+        raise BadInput(
+            "training.result is 'best', and this ticket is the last state of the training in which "
+            "its mask changed: leave it at last, or let the ticket train afterwards, such as with "
+            "finder.rewind init"
+        )
+    yield level
 
 
 def update_every(text: str | None, whole: int, parts: int, least: int = 1) -> int:

@@ -72,4 +72,5 @@ class EarlyBird(Finder):
             overrides={},
             total=None,
         )
-        yield chain.retrain(self.rewind, masks, masks, 1)
+        level = chain.retrain(self.rewind, masks, masks, 1)
+        yield chain.going_on(level) if self.rewind == "none" else level

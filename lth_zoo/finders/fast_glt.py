@@ -37,6 +37,7 @@ class FastGLT(Finder):
     """What survivors get back: init, step=K, P%, learning-rate[=K], none[=K], fresh."""
 
     prunes_graph: ClassVar[bool] = True
+    needs_gates: ClassVar[bool] = True
     paper: ClassVar[str] = "Yue et al., AAAI 2025, arXiv:2412.07605"
     describes: ClassVar[Mapping[str, str]] = {
         "pretrain": "one whole training, then one more in which the masks are mended",

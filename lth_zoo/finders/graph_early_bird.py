@@ -90,4 +90,5 @@ class GraphEarlyBird(Finder):
             settle={"every": every, "window": self.window, "threshold": self.threshold},
             distance=None,
         )
-        yield chain.retrain(self.rewind, masks, masks, 1)
+        level = chain.retrain(self.rewind, masks, masks, 1)
+        yield chain.going_on(level) if self.rewind == "none" else level

@@ -39,6 +39,7 @@ class ICPG(Finder):
     """Stop after so many levels, if the targets are not reached before."""
 
     prunes_graph: ClassVar[bool] = True
+    needs_gates: ClassVar[bool] = True
     paper: ClassVar[str] = "Sui et al., JCST 2023, doi:10.1007/s11390-023-2583-5"
     describes: ClassVar[Mapping[str, str]] = {
         "pretrain": "train a scorer of edges beside the weights, its scores as gates",

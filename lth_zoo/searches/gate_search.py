@@ -113,6 +113,17 @@ def check_search(config: Mapping[str, Any], task: Task, model: nn.Module) -> Non
     check_gates(model, graph)
     if config["distance"]:
         with_distance(task, config["distance"])
+    check_view(config, task)
+
+
+def check_view(config: Mapping[str, Any], task: Task) -> None:
+    """Assert that a batch of a search shows the whole graph.
+
+    Raises:
+        BadInput: it shows a sample, or a part.
+    """
+    graph = task.graph()
+    assert graph is not None
     rng = generator(config["seed"], "data", 0)
     first, *_ = task.epoch(config["training"]["batch_size"], rng)
     view, _ = task.batch("train", first, rng)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ..carry import tied, with_signs
+from ..carry import in_step, tied, with_signs
 from ..errors import StoreError
 from ..masks import Masks
 from ..rewind import Snapshot
@@ -29,7 +29,8 @@ def signs_job(session: Session) -> None:
     model, signed = session.build(), masks.weights
     whole = Masks.ones(model, beside(model, signed, session.adapter))
     trained, start = session.snapshot("trained").state, session.snapshot("start").state
-    session.write_start(Snapshot(with_signs(start, trained, Masks({**whole, **signed}), "")))
+    state = with_signs(start, trained, Masks({**whole, **signed}), "")
+    session.write_start(Snapshot(in_step(model, start, state)))
 
 
 def beside(model: nn.Module, masks: Masks, adapter: Adapter) -> list[str]:

@@ -288,7 +288,9 @@ def check_supermask(config: Mapping[str, Any], task: Task, model: nn.Module) -> 
     if config["method"] == "gem-miner":
         rounds_of(config, task)
     elif broken := _broken(model):
-        _warn(config["method"], config["model"], broken)
+        # Biprop learns as edge-popup does, and makes the weights that are left binary.
+        name = "biprop" if config.get("finish") == "binary" else config["method"]
+        _warn(name, config["model"], broken)
 
 
 def _broken(model: nn.Module) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import BadInput, DataError, StoreError
 from ..experiment import Arm, Experiment
 from ..formats import load_tensors
-from ..given import pretrained_start
+from ..given import own_graph
 from ..jobs import TICKET, Job, graph, iterations_of
 from ..masks import DATA, Masks
 from ..protocols import SPLITS, Task, task_of
@@ -215,9 +215,7 @@ def cost(experiment: Experiment, store: Store) -> dict[str, float]:
     """
     recipe = experiment.recipe
     found = [(lv.masks, lv.start) for lv in (a.level for a in experiment.tickets()) if lv.masks]
-    # A model's own pre-training, shared by every task and seed, is no part of the search.
-    given = {j.key for j in graph(filter(None, [pretrained_start(recipe.model)]))}
-    own = [job for pair in found for job in graph(pair) if job.key not in given]
+    own = [job for pair in found for job in own_graph(*pair)]
     every = experiment.jobs
     return {
         "search_dense_runs": sum(_iterations(job, store) for job in own)
