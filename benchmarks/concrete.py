@@ -6,7 +6,8 @@ level. The dense run is in neither unless the method needs it. Seconds are those
 one thread (wall time on a GPU), a seed at a time; the interval is that of the seeds' differences.
 The default is small, a narrow network and short trainings, and says what the search costs, not
 what its tickets are worth; for that: `python benchmarks/concrete.py --model resnet-20
---iterations 3000 --seeds 3 --device cuda`.
+--iterations 3000 --seeds 3 --device cuda`. resnet-20 itself at 200 iterations is on the card of cts
+(`docs/methods/cts.md`).
 """
 
 from __future__ import annotations

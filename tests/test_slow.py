@@ -187,7 +187,8 @@ def test_cora_tickets_of_edges_and_weights(cora: Path, tmp_path: Path) -> None:
 def test_ugs_as_published_at_full_width(cora: Path, tmp_path: Path) -> None:
     """The learned masks of UGS, GCN of 512, ten levels, 60 % of the edges, 11 % of the weights.
 
-    At the best validation 76.4; a prototype has 77.1 and the published code 78.1, one seed each.
+    At the best validation 77.4 +- 1.1, three seeds; a prototype has 77.1 and the published code
+    78.1, one seed each.
     """
     recipe = load("gcn-cora")
     training = replace(
@@ -195,13 +196,14 @@ def test_ugs_as_published_at_full_width(cora: Path, tmp_path: Path) -> None:
     )
     finder = registry.find("finders", "ugs")(mode="faithful", levels=10)
     recipe = replace(
-        *(recipe,), model="gcn-512", finder=finder, training=training, seeds=(0,), controls=()
+        *(recipe,), model="gcn-bare-512", finder=finder, training=training, controls=()
     )
+    recipe = replace(recipe, seeds=(0, 1, 2))
     store, execution = Store(tmp_path), Execution(data=cora)
     (finished,) = run_recipes([recipe], store, execution, workers=0)
-    (ticket,) = finished.results.select("ticket", 10)
-    assert ticket.graph_sparsity == pytest.approx(1 - 0.95**10, abs=1e-3)
-    assert ticket.metrics["test"]["accuracy"] >= 75
+    tickets = finished.results.select("ticket", 10)
+    assert all(t.graph_sparsity == pytest.approx(1 - 0.95**10, abs=1e-3) for t in tickets)
+    assert sum(t.metrics["test"]["accuracy"] for t in tickets) / 3 >= 77
     (again,) = run_recipes([recipe], store, execution, workers=0)
     assert not again.outcome.done, "run again it finds everything done"
 
