@@ -46,6 +46,12 @@ def level_of(finder, **fields):
 
 
 @EACH
+def test_a_batch_that_shows_a_part_of_the_graph_is_refused_before_anything_runs(name):
+    with pytest.raises(BadInput, match=r"Raise training\.batch_size"):
+        experiment(recipe(SEARCHES[name], training={"batch_size": 5}))
+
+
+@EACH
 def test_counts_are_exact_and_the_ticket_is_trained_on_the_kept_edges(name, tmp_path):
     store, levels = done(recipe(SEARCHES[name]), tmp_path)
     entry = ARCS if name == "fast-arcs" else EDGES
