@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from .. import registry
@@ -74,7 +76,7 @@ class Compare(Study):
         """Return every finder's test metric, cost and differences, best first."""
         seeds = len(recipe.seeds)
         dense = _values([m for m in measured if m.of["finder"] == DENSE], by)
-        once = mean_sd(m.cost for m in measured if m.of["finder"] == DENSE)[0]
+        once = _middle(m.cost for m in measured if m.of["finder"] == DENSE)
         rows: list[dict[str, Any]] = []
         for sparsity in dict.fromkeys(m.of["sparsity"] for m in measured if m.of["sparsity"]):
             here = [m for m in measured if m.of["sparsity"] == sparsity]
@@ -107,8 +109,8 @@ class Compare(Study):
             "sparsity": 0.0 if kept is None else 1 - kept,
             "graph_sparsity": None if edges is None else 1 - edges,
             "values": _values(runs, by),
-            "search": mean_sd(m.cost - m.seconds for m in runs)[0],
-            "training": mean_sd(m.seconds for m in runs)[0],
+            "search": _middle(m.cost - m.seconds for m in runs),
+            "training": _middle(m.seconds for m in runs),
             "flags": sorted({flag for m in runs for flag in m.result["flags"]}),
         }
 
@@ -140,6 +142,12 @@ def _against(
         found[f"p_worse_than_{name}"] = compared.p_worse
         found[f"p_better_than_{name}"] = compared.p_better
     return found
+
+
+def _middle(seconds: Iterable[float]) -> float:
+    """Return the median, which a slow first run does not move; NaN of nothing."""
+    known = list(seconds)
+    return median(known) if known else math.nan
 
 
 def _rank(values: Mapping[int, float], by: Yardstick) -> tuple[int, float]:
@@ -255,8 +263,8 @@ def _table(
     )
     note = (
         "Mean ± one sample standard deviation over the seeds that ended; differences with 95 % "
-        "intervals, paired by seed. Search and training: in dense runs, by measured time, of one "
-        "ticket; judges and a pre-training, which all are given, are in neither."
+        "intervals, paired by seed. Search and training: in dense runs, by measured time, the "
+        "median of a ticket's; judges and a pre-training, which all are given, are in neither."
     )
     title = f"Finders: {head} and cost"
     return Table("finders", title, columns, tuple(cells), note, frozenset({0, 8}))
