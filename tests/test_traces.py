@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
+from interrupted import check_ends_alike
 from torch import nn
-from toys import HERE, Blobs, same, tiny_recipe
+from toys import HERE, Blobs, tiny_recipe
 
-from lth_zoo import kinds
 from lth_zoo.engines.local import run
 from lth_zoo.errors import BadInput
 from lth_zoo.experiment import experiment
@@ -16,7 +16,7 @@ from lth_zoo.formats import load_masks
 from lth_zoo.jobs import graph
 from lth_zoo.recipe import Training, build
 from lth_zoo.searches.traces import Trace
-from lth_zoo.session import LOG, MASKS, STATE, read_state
+from lth_zoo.session import LOG, MASKS, read_state
 from lth_zoo.store import Store
 from lth_zoo.train import Loop
 
@@ -77,22 +77,7 @@ def test_interrupted_anywhere_a_trace_ends_the_same(tmp_path, monkeypatch):
     recipe = tiny_recipe(finder=IMP(rate=0.5, score="sanh"), sparsity=0.5)
     whole, trace, prune = traced(recipe, tmp_path / "whole")
     run([prune], whole, HERE)
-    store, watch, stops = Store(tmp_path / "store"), kinds.Watch.on_iteration, {1, 3, 7, 11}
-
-    def stop(self, loop):
-        watch(self, loop)
-        if self.session.job == trace and loop.iteration in stops:
-            stops.discard(loop.iteration)
-            self.session.checkpoint(loop.snapshot())
-            raise KeyError
-
-    monkeypatch.setattr(kinds.Watch, "on_iteration", stop)
-    while stops:
-        assert list(run([trace], store, HERE).failed) == [trace.key]
-    assert run([trace], store, HERE).failed == {}
-    ours, theirs = (read_state(s.entry(trace)).state for s in (store, whole))
-    assert same(ours, theirs)
-    assert store.entry(trace).read(STATE) == whole.entry(trace).read(STATE)
+    check_ends_alike(trace, whole, Store(tmp_path / "store"), {1, 3, 7, 11}, monkeypatch)
 
 
 def test_levels_trace_their_own_masked_training(tmp_path):
